@@ -1,0 +1,56 @@
+"""What all tests share: one seed, the shared data sets, a screenless matplotlib, hypothesis."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Set before anything imports matplotlib; subprocesses inherit it.
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seed",
+        type=int,
+        default=int(os.environ.get("CASCADENET_TEST_SEED", "20181205")),
+        help="seed of every random test (default: $CASCADENET_TEST_SEED or a fixed one)",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"cascadenet: --seed {config.getoption('--seed')}, shared data in {_data_folder()}"
+
+
+def _data_folder() -> Path:
+    return Path(os.environ.get("CASCADENET_DATA") or ROOT.parent / "shared" / "data")
+
+
+@pytest.fixture(scope="session")
+def seed(pytestconfig: pytest.Config) -> int:
+    """The seed of every random test; sweep it with ``--seed`` or ``CASCADENET_TEST_SEED``."""
+    return pytestconfig.getoption("--seed")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the published data sets; the test is skipped where they are not."""
+    folder = _data_folder()
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}; set CASCADENET_DATA to their folder")
+    return folder
