@@ -1,0 +1,111 @@
+"""Posteriors in files: one .npz, no pickle, atomic."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cascadenet.errors import FormatError
+from cascadenet.files import atomic_path
+from cascadenet.posterior import EdgeSums, Posterior
+
+FORMAT = 1
+FILE_NAME = "posterior.npz"
+_NETWORK_FIELDS = ("weight", "sender", "receiver", "total", "b", "nu", "theta", "used", "count")
+_PAIR_FIELDS = ("pair_source", "pair_target", "network_chain")
+
+
+def save(posterior: Posterior, path: str | os.PathLike[str]) -> None:
+    """Write a posterior; :meth:`Posterior.save` is the public way here."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / FILE_NAME
+    meta = {
+        "format": FORMAT,
+        "nodes": posterior.nodes,
+        "settings": posterior.settings,
+        "provenance": posterior.provenance,
+        "unit": posterior.unit,
+        "scalars": list(posterior.scalars),
+        "networks": len(posterior.networks),
+    }
+    arrays = {f"sums_{f.name}": getattr(posterior.sums, f.name) for f in fields(EdgeSums)}
+    arrays |= {f"scalar_{i}": values for i, values in enumerate(posterior.scalars.values())}
+    for i, network in enumerate(posterior.networks):
+        arrays |= {f"network_{i}_{name}": network[name] for name in _NETWORK_FIELDS}
+    arrays |= {name: getattr(posterior, name) for name in _PAIR_FIELDS}
+    text = np.frombuffer(json.dumps(meta, ensure_ascii=False).encode(), np.uint8)
+    with atomic_path(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, meta=text, **arrays)
+
+
+def load(path: str | os.PathLike[str]) -> Posterior:
+    """Read a posterior that was saved.
+
+    Parameters
+    ----------
+    path : path
+        The file, or the folder that holds it.
+
+    Returns
+    -------
+    Posterior
+
+    Raises
+    ------
+    FormatError
+        Not such a file, damaged, or written by a newer version.
+    FileNotFoundError
+        Nothing there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / FILE_NAME
+    if not path.exists():
+        raise FileNotFoundError(f"expected a saved posterior; there is no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _restore(file)
+    except FormatError as error:
+        raise FormatError(f"{error} ({path})") from None
+    except (
+        AttributeError,
+        EOFError,
+        KeyError,
+        NotImplementedError,
+        OSError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise FormatError(f"expected a saved posterior; got {error} ({path})") from None
+
+
+def _restore(file: Any) -> Posterior:
+    meta = json.loads(bytes(file["meta"]).decode())
+    if meta["format"] > FORMAT:
+        raise FormatError(
+            f"the file has format {meta['format']}; expected at most {FORMAT}: it was written by "
+            "a newer version of cascadenet"
+        )
+    return Posterior(
+        nodes=meta["nodes"],
+        settings=meta["settings"],
+        provenance=meta["provenance"],
+        unit=meta["unit"],
+        scalars={name: file[f"scalar_{i}"] for i, name in enumerate(meta["scalars"])},
+        sums=EdgeSums(**{f.name: file[f"sums_{f.name}"] for f in fields(EdgeSums)}),
+        networks=[
+            {name: file[f"network_{i}_{name}"] for name in _NETWORK_FIELDS}
+            for i in range(meta["networks"])
+        ],
+        **{name: file[name] for name in _PAIR_FIELDS},
+    )

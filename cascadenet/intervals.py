@@ -1,0 +1,66 @@
+"""Quantiles of the two-part Gamma mixtures that stand for a rate's posterior."""
+
+from __future__ import annotations
+
+import numpy as np
+
+SMALLEST = 1e-12  # quantiles below this share of the larger mean count as zero
+LARGEST = 1e3  # and none lies above this multiple of it
+BISECTIONS = 44  # of a bracket of 35 in logs: to about 2e-12
+
+
+def gamma_with_moments(
+    mean: np.ndarray, square: np.ndarray, share: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shape and rate of the Gamma law with the moments of a part of the draws."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean, square = mean / share, square / share
+        rate = mean / (square - mean**2)
+    usable = np.isfinite(rate) & (rate > 0.0) & (share > 0.0)
+    return np.where(usable, mean * rate, 1.0), np.where(usable, rate, np.inf)
+
+
+def mixture_quantile(
+    q: float,
+    prob: np.ndarray,
+    hit: tuple[np.ndarray, np.ndarray],
+    rest: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Quantile of prob * Gamma(*hit) + (1 - prob) * Gamma(*rest), by bisection in logs.
+
+    Values below ``SMALLEST`` times the larger mean count as zero.
+    """
+    largest = np.maximum(hit[0] / hit[1], rest[0] / rest[1])
+    found = np.zeros(prob.size)
+    # a Gamma law of so small a shape that q is reached below SMALLEST needs no search
+    shape = np.maximum(rest[0], np.finfo(float).tiny)
+    flat = (prob == 0.0) & (shape * -np.log(SMALLEST * shape) < -np.log(q))
+    positive = np.flatnonzero((largest > 0.0) & ~flat)
+    floor = SMALLEST * largest[positive]
+    active = positive[_below(floor, positive, prob, hit, rest) < q]
+    low, high = np.log(SMALLEST * largest[active]), np.log(LARGEST * largest[active])
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        under = _below(np.exp(middle), active, prob, hit, rest) < q
+        low = np.where(under, middle, low)
+        high = np.where(under, high, middle)
+    found[active] = np.exp(0.5 * (low + high))
+    return found
+
+
+def _below(
+    x: np.ndarray,
+    rows: np.ndarray,
+    prob: np.ndarray,
+    hit: tuple[np.ndarray, np.ndarray],
+    rest: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Distribution function of the mixtures in ``rows``; a rate of inf is mass at zero."""
+    from scipy.special import gammainc
+
+    value = np.zeros(rows.size)
+    for (shape, rate), share in ((hit, prob[rows]), (rest, 1.0 - prob[rows])):
+        point = ~np.isfinite(rate[rows])
+        argument = np.where(point, 0.0, rate[rows]) * x
+        value += share * np.where(point, 1.0, gammainc(shape[rows], argument))
+    return value

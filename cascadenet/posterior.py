@@ -1,0 +1,528 @@
+"""The posterior over a network: edges, predictions, communities, diagnostics, export."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cascadenet import partitions, prediction
+from cascadenet.delays import get_delay
+from cascadenet.intervals import gamma_with_moments, mixture_quantile
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import pandas as pd
+
+__all__ = ["EdgeSums", "Posterior"]
+
+INTERVAL = (0.03, 0.97)
+EDGE_COLUMNS = ["source", "target", "prob", "n", "rate", "rate_sd", "rate_low", "rate_high"]
+
+
+@dataclass(frozen=True)
+class EdgeSums:
+    """What is kept of the listed pairs, means over all draws unless said otherwise.
+
+    Attributes
+    ----------
+    draws : int64 array, shape (chains,)
+        Recorded draws of each chain.
+    hits : int32 array, shape (chains, P)
+        Draws in which the pair carried at least one infection.
+    n : float64 array, shape (P,)
+        Infections carried.
+    rate, square : float64 array, shape (P,)
+        First and second moment of the rate, user's unit.
+    rate_hit, square_hit : float64 array, shape (P,)
+        The same restricted to draws counted in ``hits`` (zero in the others).
+    exposure : float64 array, shape (P,)
+        Exposure, internal unit.
+    node_full : float64 array, shape (N,)
+        Exposure of a source to a node it never met, internal unit.
+    """
+
+    draws: np.ndarray
+    hits: np.ndarray
+    n: np.ndarray
+    rate: np.ndarray
+    square: np.ndarray
+    rate_hit: np.ndarray
+    square_hit: np.ndarray
+    exposure: np.ndarray
+    node_full: np.ndarray
+
+
+class Posterior:
+    """Posterior over the network that cascades spread over.
+
+    Built by ``fit``; see :func:`cascadenet.load` for one that was saved.
+
+    Attributes
+    ----------
+    nodes : tuple
+        Node labels.
+    settings, provenance : dict
+        How it was made: model and sampler settings; version, seed, fingerprint of the data.
+    unit : float
+        Median candidate delay, the internal unit of time.
+    scalars : dict of float64 arrays, shape (chains, draws)
+        Traces of the scalar parameters, rates and delays in the user's unit.
+    """
+
+    def __init__(
+        self,
+        *,
+        nodes: Sequence[Any],
+        settings: dict[str, Any],
+        provenance: dict[str, Any],
+        unit: float,
+        scalars: dict[str, np.ndarray],
+        pair_source: np.ndarray,
+        pair_target: np.ndarray,
+        sums: EdgeSums,
+        networks: list[dict[str, np.ndarray]],
+        network_chain: np.ndarray,
+    ) -> None:
+        self.nodes = tuple(nodes)
+        self.settings = settings
+        self.provenance = provenance
+        self.unit = unit
+        self.scalars = scalars
+        self.pair_source = pair_source
+        self.pair_target = pair_target
+        self.sums = sums
+        self.networks = networks
+        self.network_chain = network_chain
+
+    def __repr__(self) -> str:
+        chains, draws = self.sums.draws.size, int(self.sums.draws.sum())
+        return f"<Posterior: {self.n_nodes} nodes, {chains} chains, {draws} draws>"
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes N."""
+        return len(self.nodes)
+
+    # -- edges ------------------------------------------------------------------------------
+
+    @cached_property
+    def _edge_rows(self) -> np.ndarray:
+        """Listed pairs between nodes, best first: by probability, then n, then rate."""
+        edge = np.flatnonzero(self.pair_source >= 0)
+        sums = self.sums
+        order = np.lexsort((sums.rate[edge], sums.n[edge], sums.hits[:, edge].sum(axis=0)))
+        return edge[order[::-1]]
+
+    def edges(self, pairs: Any = None, top: int | None = None) -> pd.DataFrame:
+        """Table of edges, best first.
+
+        Parameters
+        ----------
+        pairs : iterable of (source, target) or DataFrame, optional
+            Pairs to report, in the order given; by default all that met in a cascade.
+        top : int, optional
+            Only so many rows.
+
+        Returns
+        -------
+        DataFrame
+            ``source``, ``target``; ``prob``, the probability that the pair carried an infection;
+            ``n``, expected infections carried; ``rate`` with ``rate_sd`` and a 94% interval
+            ``rate_low``, ``rate_high``, per unit of the user's time (under the tree likelihood:
+            the weight p_uv). The interval is that of a mixture of two Gamma laws, one for the
+            draws in which the pair carried an infection and one for those in which it did not,
+            matched to the draws' moments.
+
+        Raises
+        ------
+        ValueError
+            Unknown node or self-pair in ``pairs``, negative ``top``.
+        """
+        if top is not None and top < 0:
+            raise ValueError(f"top must not be negative; got {top}")
+        if pairs is None:
+            return self._table(self._edge_rows[:top])
+        source, target = self.pair_indices(pairs)
+        return self._table_of_pairs(source[:top], target[:top])
+
+    def _table(self, rows: np.ndarray) -> pd.DataFrame:
+        sums = self.sums
+        draws = sums.draws.sum()
+        prob = sums.hits[:, rows].sum(axis=0) / draws
+        low, high = self._interval(rows, prob)
+        return self.pair_frame(
+            self.pair_source[rows],
+            self.pair_target[rows],
+            prob=prob,
+            n=sums.n[rows],
+            rate=sums.rate[rows],
+            rate_sd=np.sqrt(np.maximum(sums.square[rows] - sums.rate[rows] ** 2, 0.0)),
+            rate_low=low,
+            rate_high=high,
+        )
+
+    def pair_frame(self, source: np.ndarray, target: np.ndarray, **columns: Any) -> pd.DataFrame:
+        """Table with the labels of pairs given by index and more columns beside them."""
+        import pandas as pd
+
+        labels = np.asarray(self.nodes)
+        return pd.DataFrame({"source": labels[source], "target": labels[target], **columns})
+
+    def _interval(self, rows: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Quantiles of the two-part Gamma mixture of each row."""
+        sums = self.sums
+        hit = gamma_with_moments(sums.rate_hit[rows], sums.square_hit[rows], prob)
+        rest = gamma_with_moments(
+            sums.rate[rows] - sums.rate_hit[rows],
+            sums.square[rows] - sums.square_hit[rows],
+            1.0 - prob,
+        )
+        return tuple(mixture_quantile(q, prob, hit, rest) for q in INTERVAL)
+
+    def _table_of_pairs(self, source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
+        """Edge table of any pairs; those that never met have only their prior and exposure."""
+        import pandas as pd
+
+        rows = self.rows_of(source, target)
+        met = rows >= 0
+        mean, square = self._unmet_moments(source[~met], target[~met])
+        law, never = gamma_with_moments(mean, square, np.ones(mean.size)), np.zeros(mean.size)
+        unmet = self.pair_frame(
+            source[~met],
+            target[~met],
+            prob=never,
+            n=never,
+            rate=mean,
+            rate_sd=np.sqrt(np.maximum(square - mean**2, 0.0)),
+            rate_low=mixture_quantile(INTERVAL[0], never, law, law),
+            rate_high=mixture_quantile(INTERVAL[1], never, law, law),
+        )
+        table = pd.concat([self._table(rows[met]), unmet], ignore_index=True)
+        place = np.concatenate((np.flatnonzero(met), np.flatnonzero(~met)))
+        return table.iloc[np.argsort(place)].reset_index(drop=True)
+
+    def _unmet_moments(
+        self, source: np.ndarray, target: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """First and second moment of the rates of pairs that never met, over network draws."""
+        mean, square = np.zeros(source.size), np.zeros(source.size)
+        tree = self.settings["likelihood"] == "tree"
+        for network in self.networks:
+            shape = self.gamma_shape(network, source, target)
+            rate = np.ones(source.size) if tree else self.sums.node_full[source] + network["b"]
+            scale = 1.0 if tree else self.rate_unit(network) / rate
+            mean += shape * scale
+            square += shape * scale * (shape + 1.0) * scale
+        return mean / len(self.networks), square / len(self.networks)
+
+    # -- pairs and network draws ------------------------------------------------------------
+
+    @cached_property
+    def _index(self) -> dict[Any, int]:
+        return {label: i for i, label in enumerate(self.nodes)}
+
+    def node_indices(self, labels: Iterable[Any], name: str) -> np.ndarray:
+        """Indices of labels; a ValueError says that the argument ``name`` holds others."""
+        try:
+            return np.array([self._index[label] for label in labels], np.int64)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{name} must be nodes of the posterior; got {error}") from None
+
+    def pair_indices(self, pairs: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of sources and targets of a DataFrame or an iterable of pairs, checked."""
+        if hasattr(pairs, "columns"):
+            missing = {"source", "target"} - set(pairs.columns)
+            if missing:
+                raise ValueError(f"pairs must have columns source and target; missing {missing}")
+            pairs = zip(pairs["source"], pairs["target"], strict=True)
+        listed = list(pairs)
+        if any(len(pair) != 2 for pair in listed):
+            raise ValueError("pairs must be (source, target) tuples")
+        source = self.node_indices((pair[0] for pair in listed), "sources in pairs")
+        target = self.node_indices((pair[1] for pair in listed), "targets in pairs")
+        if (source == target).any():
+            label = self.nodes[source[np.flatnonzero(source == target)[0]]]
+            raise ValueError(f"pairs must join different nodes; got {label!r} twice")
+        return source, target
+
+    @cached_property
+    def _pair_keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted keys target * N + source of the listed pairs, and their rows."""
+        edge = np.flatnonzero(self.pair_source >= 0)
+        keys = self.pair_target[edge].astype(np.int64) * self.n_nodes + self.pair_source[edge]
+        order = np.argsort(keys, kind="stable")
+        return keys[order], edge[order]
+
+    def rows_of(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Row of each pair among the listed ones, -1 where they never met."""
+        keys, rows = self._pair_keys
+        wanted = target * self.n_nodes + source
+        if keys.size == 0:
+            return np.full(wanted.size, -1)
+        at = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
+        return np.where(keys[at] == wanted, rows[at], -1)
+
+    def rate_unit(self, network: dict[str, np.ndarray]) -> float:
+        """User's rate per internal rate under one network draw."""
+        delay = get_delay(self.settings["delay"])
+        return float(self.unit ** -delay.rate_exponent(network["theta"]))
+
+    def edge_weight(
+        self, network: dict[str, np.ndarray], source: np.ndarray, target: np.ndarray
+    ) -> np.ndarray:
+        """Edge distribution p_uv of one network draw at the given pairs."""
+        if network["weight"].size == 0:
+            return np.full(source.size, 1.0 / (self.n_nodes * max(self.n_nodes - 1, 1)))
+        sender = network["sender"] * network["weight"]
+        return np.einsum("pk,pk->p", sender[source], network["receiver"][target], dtype=float)
+
+    def gamma_shape(
+        self, network: dict[str, np.ndarray], source: np.ndarray, target: np.ndarray
+    ) -> np.ndarray:
+        """Prior Gamma shape of pairs' rates under one network draw."""
+        total = 1.0 if self.settings["likelihood"] == "tree" else float(network["total"])
+        return total * self.edge_weight(network, source, target)
+
+    # -- prediction -------------------------------------------------------------------------
+
+    def predictive(
+        self,
+        pairs: Any = None,
+        top: int | None = None,
+        within: float | None = None,
+        unused: bool = False,
+    ) -> pd.DataFrame:
+        """Predictive distribution of the next edge, for seen and unseen pairs alike.
+
+        Parameters
+        ----------
+        pairs : iterable of (source, target) or DataFrame, optional
+            Pairs to report; without them the ``top`` most probable ones.
+        top : int, optional
+            Number of rows, 20 when neither this nor ``pairs`` is given.
+        within : float, optional
+            Delay for the column ``transmit``, user's unit; by default the median candidate delay.
+        unused : bool
+            Leave out pairs that carried an infection in any draw.
+
+        Returns
+        -------
+        DataFrame
+            ``source``, ``target``, ``prob``: p_uv / (1 - sum_u p_uu) averaged over the network
+            draws, and ``transmit``: probability that the source, just infected, infects the
+            still uninfected target within the delay (survival likelihood).
+
+        Raises
+        ------
+        ValueError
+            Unknown node, ``within`` not positive.
+        """
+        return prediction.predictive(self, pairs, top, within, unused)
+
+    def predictive_matrix(self, senders: np.ndarray | None = None) -> np.ndarray:
+        """Rows of the predictive edge distribution, averaged over draws.
+
+        Parameters
+        ----------
+        senders : int array, optional
+            Node indices of the rows; all by default. The full matrix takes N x N floats.
+
+        Returns
+        -------
+        float32 array, shape (len(senders), N)
+            Zero on the diagonal; all rows together sum to one in a closed world.
+        """
+        return prediction.predictive_matrix(self, senders)
+
+    def predict_next(self, prefix: Any, k: int = 10, now: float | None = None) -> pd.DataFrame:
+        """Who is infected next in a cascade seen so far.
+
+        Parameters
+        ----------
+        prefix : iterable of (node, time) or DataFrame with columns node and time
+            Infections so far.
+        k : int
+            Number of rows.
+        now : float, optional
+            Present time, not before the last infection, which is the default.
+
+        Returns
+        -------
+        DataFrame
+            ``node``, ``prob``: probability to be the next one infected given that somebody is;
+            ``hazard``: infections per unit time now. Best first. Nodes nobody acts on at
+            ``now`` are left out.
+
+        Raises
+        ------
+        ValueError
+            Empty prefix, unknown or repeated nodes, times not finite or after ``now``.
+        """
+        return prediction.predict_next(self, prefix, k, now)
+
+    # -- communities ------------------------------------------------------------------------
+
+    @cached_property
+    def _labels(self) -> np.ndarray:
+        """Community of every node as sender, then as receiver, in each network draw, (S, 2N)."""
+        labels = np.zeros((len(self.networks), 2 * self.n_nodes), np.int64)
+        for s, network in enumerate(self.networks):
+            if network["weight"].size == 0:
+                continue
+            for side, name in enumerate(("sender", "receiver")):
+                weight = network[name][: self.n_nodes] * network["weight"]
+                cut = slice(side * self.n_nodes, (side + 1) * self.n_nodes)
+                labels[s, cut] = weight.argmax(axis=1)
+        return labels
+
+    @cached_property
+    def _aligned(self) -> tuple[np.ndarray, np.ndarray]:
+        """Point partition (2N,) and every draw's labels matched to it (S, 2N)."""
+        point = partitions.point_estimate(self._labels)
+        return point, partitions.align(self._labels, point)
+
+    def communities(self) -> pd.DataFrame:
+        """Communities of the nodes as senders and as receivers.
+
+        Returns
+        -------
+        DataFrame
+            ``node``; ``sender``, ``receiver``: community in the point partition, the draw that
+            minimises the expected variation of information, numbered by size from 1 (0: the
+            null community); ``sender_prob``, ``receiver_prob``: share of draws that agree, after
+            their labels have been matched to the point partition.
+        """
+        import pandas as pd
+
+        point, labels = self._aligned
+        agree = (labels == point).mean(axis=0)
+        n = self.n_nodes
+        return pd.DataFrame(
+            {
+                "node": list(self.nodes),
+                "sender": point[:n],
+                "sender_prob": agree[:n],
+                "receiver": point[n:],
+                "receiver_prob": agree[n:],
+            }
+        )
+
+    def coclustering(self, role: str = "sender") -> np.ndarray:
+        """Probability that two nodes share a community, float64 (N, N)."""
+        if role not in ("sender", "receiver"):
+            raise ValueError(f"role must be sender or receiver; got {role!r}")
+        cut = slice(0, self.n_nodes) if role == "sender" else slice(self.n_nodes, None)
+        return partitions.coclustering(self._labels[:, cut])
+
+    def structure_agreement(self) -> dict[str, float]:
+        """Mean variation of information between draws of one chain and of different chains."""
+        return partitions.agreement(self._labels, self.network_chain)
+
+    # -- diagnostics and export -------------------------------------------------------------
+
+    def diagnostics(self) -> pd.DataFrame:
+        """Mean, sd, interval, effective draws and R-hat of every scalar."""
+        from cascadenet.inference.diagnostics import summarise
+
+        return summarise(self.scalars)
+
+    def background(self) -> pd.DataFrame:
+        """Hazard of infection from outside the network: node, rate, rate_sd, n."""
+        import pandas as pd
+
+        rows = np.flatnonzero(self.pair_source < 0)
+        if rows.size == 0:
+            raise ValueError("there is no background source; expected a fit with background=True")
+        sums = self.sums
+        # recorded in the unit of the pairs' rates, but a hazard per time under every delay model
+        scale = np.mean([1.0 / (self.unit * self.rate_unit(x)) for x in self.networks])
+        sd = np.sqrt(np.maximum(sums.square[rows] - sums.rate[rows] ** 2, 0.0))
+        return pd.DataFrame(
+            {
+                "node": list(self.nodes),
+                "rate": sums.rate[rows] * scale,
+                "rate_sd": sd * scale,
+                "n": sums.n[rows],
+            }
+        )
+
+    def summary(self) -> str:
+        """A page of text: what was fitted, what was found, whether the chains agree."""
+        chains = self.sums.draws.size
+        table = self.edges(top=5)
+        expected = self.sums.hits[:, self.pair_source >= 0].sum() / self.sums.draws.sum()
+        lines = [
+            f"{self.n_nodes} nodes, {self.provenance['n_cascades']} cascades, "
+            f"{self.provenance['n_infections']} infections",
+            f"likelihood {self.settings['likelihood']}, delay {self.settings['delay']}, prior "
+            f"{self.settings['prior']}; {chains} chains, {int(self.sums.draws.sum())} draws, "
+            f"seed {self.provenance['seed']}",
+            f"expected number of edges that carried an infection: {expected:.1f}",
+        ]
+        if self.provenance["candidates_cut"]:
+            lines.append(f"candidates cut: {self.provenance['candidates_cut']}")
+        if self.settings["prior"] == "hdp":
+            apart = self.structure_agreement()
+            lines.append(
+                "communities: variation of information between draws "
+                f"{apart['within']:.2f} nats within a chain, {apart['between']:.2f} between chains"
+            )
+            if chains > 1 and apart["between"] > 1.5 * apart["within"] + 0.05:
+                lines.append("warning: the chains disagree about the communities")
+        lines += ["", self.diagnostics().round(3).to_string(), "", "best edges", ""]
+        lines.append(table.round(4).to_string(index=False))
+        return "\n".join(lines)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Traces of the scalars, one row for each chain and draw."""
+        import pandas as pd
+
+        chains, draws = next(iter(self.scalars.values())).shape
+        chain, draw = np.divmod(np.arange(chains * draws), draws)
+        columns = {name: values.ravel() for name, values in self.scalars.items()}
+        return pd.DataFrame({"chain": chain, "draw": draw, **columns})
+
+    def to_networkx(self, threshold: float = 0.5) -> nx.DiGraph:
+        """Directed graph of the edges with ``prob >= threshold``, all nodes included.
+
+        Edges carry the columns of :meth:`edges`, nodes those of :meth:`communities`.
+        """
+        import networkx as nx
+
+        graph = nx.DiGraph(**{"threshold": threshold})
+        roles = self.communities() if self.settings["prior"] == "hdp" else None
+        for i, node in enumerate(self.nodes):
+            role = {} if roles is None else roles.iloc[i, 1:].to_dict()
+            graph.add_node(node, **role)
+        table = self.edges()
+        for row in table[table["prob"] >= threshold].to_dict("records"):
+            graph.add_edge(row.pop("source"), row.pop("target"), **row)
+        return graph
+
+    def to_arviz(self) -> Any:
+        """Traces of the scalars for ArviZ (``pip install cascadenet[arviz]``)."""
+        try:
+            import arviz
+        except ImportError as error:
+            raise ImportError("to_arviz needs the package arviz; none is installed") from error
+        try:
+            return arviz.from_dict({"posterior": self.scalars})  # ArviZ 1
+        except (TypeError, ValueError):
+            return arviz.from_dict(posterior=self.scalars)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one file, atomically; no pickle in it. :func:`cascadenet.load` reads it.
+
+        Parameters
+        ----------
+        path : path
+            File to write; ``posterior.npz`` inside it when it is a folder.
+        """
+        from cascadenet.archive import save
+
+        save(self, path)

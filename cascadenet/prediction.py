@@ -1,0 +1,193 @@
+"""What a posterior predicts: the next edge, transmissions, the next infection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cascadenet.delays import get_delay
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cascadenet.posterior import Posterior
+
+SMALLEST_AGE = 1e-12  # internal unit; hazards at age zero may be infinite
+
+
+def predictive(
+    posterior: Posterior,
+    pairs: Any = None,
+    top: int | None = None,
+    within: float | None = None,
+    unused: bool = False,
+) -> pd.DataFrame:
+    """Body of :meth:`Posterior.predictive`."""
+    delay = posterior.unit if within is None else float(within)
+    if not delay > 0.0:
+        raise ValueError(f"within must be positive; got {within}")
+    if pairs is None:
+        source, target, prob = _top_pairs(posterior, 20 if top is None else top, unused)
+    else:
+        source, target = posterior.pair_indices(pairs)
+        if unused:
+            keep = ~_was_used(posterior, source, target)
+            source, target = source[keep], target[keep]
+        prob = np.zeros(source.size)
+        for network in posterior.networks:
+            prob += posterior.edge_weight(network, source, target) / _off_diagonal(
+                posterior, network
+            )
+        prob /= len(posterior.networks)
+        source, target, prob = source[:top], target[:top], prob[:top]
+    columns = {"prob": prob}
+    if posterior.settings["likelihood"] == "survival":
+        columns["transmit"] = _transmit(posterior, source, target, delay)
+    return posterior.pair_frame(source, target, **columns)
+
+
+def _was_used(posterior: Posterior, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    rows = posterior.rows_of(source, target)
+    return (rows >= 0) & (posterior.sums.hits[:, rows].sum(axis=0) > 0)
+
+
+def _off_diagonal(posterior: Posterior, network: dict[str, np.ndarray]) -> float:
+    """Mass of the edge distribution on pairs of different nodes."""
+    if network["weight"].size == 0:
+        return 1.0
+    diagonal = (network["sender"] * network["weight"] * network["receiver"]).sum(dtype=float)
+    return 1.0 - float(diagonal)
+
+
+def predictive_matrix(posterior: Posterior, senders: np.ndarray | None = None) -> np.ndarray:
+    """Body of :meth:`Posterior.predictive_matrix`."""
+    rows = np.arange(posterior.n_nodes) if senders is None else np.asarray(senders)
+    matrix = np.zeros((rows.size, posterior.n_nodes), np.float32)
+    for network in posterior.networks:
+        if network["weight"].size == 0:
+            matrix += np.float32(1.0 / (posterior.n_nodes * max(posterior.n_nodes - 1, 1)))
+            continue
+        scale = network["weight"] / np.float32(_off_diagonal(posterior, network))
+        sender = network["sender"][rows] * scale
+        matrix += sender @ network["receiver"][: posterior.n_nodes].T
+    matrix /= len(posterior.networks)
+    matrix[np.arange(rows.size), rows] = 0.0
+    return matrix
+
+
+def _top_pairs(
+    posterior: Posterior, top: int, unused: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Most probable pairs, found block of senders by block."""
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    block = max(2**22 // max(posterior.n_nodes, 1), 1)
+    for first in range(0, posterior.n_nodes, block):
+        senders = np.arange(first, min(first + block, posterior.n_nodes))
+        matrix = predictive_matrix(posterior, senders)
+        if unused:
+            used = np.flatnonzero(posterior.sums.hits.sum(axis=0) > 0)
+            used = used[(posterior.pair_source[used] >= first)]
+            used = used[posterior.pair_source[used] < first + senders.size]
+            matrix[posterior.pair_source[used] - first, posterior.pair_target[used]] = 0.0
+        flat = matrix.ravel()
+        keep = min(top, flat.size)
+        best = np.argpartition(-flat, keep - 1)[:keep] if keep else np.empty(0, np.int64)
+        best = best[flat[best] > 0.0]
+        found.append((first + best // posterior.n_nodes, best % posterior.n_nodes, flat[best]))
+    source, target, prob = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = np.lexsort((target, source, -prob))[:top]
+    return source[order], target[order], prob[order].astype(float)
+
+
+def _draw_rates(
+    posterior: Posterior, network: dict[str, np.ndarray], source: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gamma shape r + n and internal rate b + E of pairs under one network draw."""
+    rows = posterior.rows_of(source, target)
+    met = rows >= 0
+    shape = posterior.gamma_shape(network, source, target)
+    exposure = posterior.sums.node_full[source].copy()
+    exposure[met] = posterior.sums.exposure[rows[met]]
+    if network["used"].size:
+        at = np.minimum(np.searchsorted(network["used"], rows), network["used"].size - 1)
+        hit = met & (network["used"][at] == rows)
+        shape[hit] += network["count"][at[hit]]
+    return shape, exposure + network["b"]
+
+
+def _transmit(
+    posterior: Posterior, source: np.ndarray, target: np.ndarray, delay: float
+) -> np.ndarray:
+    """Probability of transmission within a delay, rates integrated out, over draws."""
+    model = get_delay(posterior.settings["delay"])
+    total = np.zeros(source.size)
+    for network in posterior.networks:
+        shape, rate = _draw_rates(posterior, network, source, target)
+        dose = model.cumulative(np.array([delay / posterior.unit]), network["theta"])[0]
+        total += -np.expm1(-shape * np.log1p(dose / rate))
+    return total / max(len(posterior.networks), 1)
+
+
+def predict_next(
+    posterior: Posterior, prefix: Any, k: int = 10, now: float | None = None
+) -> pd.DataFrame:
+    """Body of :meth:`Posterior.predict_next`."""
+    import pandas as pd
+
+    if posterior.settings["likelihood"] != "survival":
+        raise ValueError("predict_next needs likelihood='survival'; got 'tree'")
+    node, time = _prefix(posterior, prefix)
+    present = float(time.max()) if now is None else float(now)
+    if not present >= time.max():
+        raise ValueError(f"now must not be before the last infection; got {now}")
+    at_risk = np.setdiff1d(np.arange(posterior.n_nodes), node)
+    source, target = np.repeat(node, at_risk.size), np.tile(at_risk, node.size)
+    age = np.maximum((present - time) / posterior.unit, SMALLEST_AGE)
+    prob, hazard = np.zeros(at_risk.size), np.zeros(at_risk.size)
+    delay = get_delay(posterior.settings["delay"])
+    for network in posterior.networks:
+        shape, rate = _draw_rates(posterior, network, source, target)
+        # having stayed uninfected until now is more exposure
+        rate = rate.reshape(node.size, -1)
+        rate = rate + delay.cumulative(age, network["theta"])[:, None]
+        act = np.exp(delay.log_hazard(age, network["theta"]))[:, None]
+        draw = (act * shape.reshape(node.size, -1) / rate).sum(axis=0)
+        hazard += draw * posterior.rate_unit(network) * _hazard_unit(posterior, network)
+        if draw.sum() > 0.0:
+            prob += draw / draw.sum()
+    count = len(posterior.networks)
+    order = np.lexsort((at_risk, -prob))[:k]
+    order = order[prob[order] > 0.0]
+    return pd.DataFrame(
+        {
+            "node": np.asarray(posterior.nodes)[at_risk[order]],
+            "prob": prob[order] / count,
+            "hazard": hazard[order] / count,
+        }
+    )
+
+
+def _hazard_unit(posterior: Posterior, network: dict[str, np.ndarray]) -> float:
+    """User's hazard shape per internal one: together with the rate's unit, one over time."""
+    delay = get_delay(posterior.settings["delay"])
+    return float(posterior.unit ** (delay.rate_exponent(network["theta"]) - 1.0))
+
+
+def _prefix(posterior: Posterior, prefix: Any) -> tuple[np.ndarray, np.ndarray]:
+    if hasattr(prefix, "columns"):
+        missing = {"node", "time"} - set(prefix.columns)
+        if missing:
+            raise ValueError(f"prefix must have columns node and time; missing {missing}")
+        listed = list(zip(prefix["node"], prefix["time"], strict=True))
+    else:
+        listed = list(prefix)
+    if not listed:
+        raise ValueError("prefix must hold at least one infection; got none")
+    node = posterior.node_indices((row[0] for row in listed), "nodes in prefix")
+    time = np.array([float(row[1]) for row in listed])
+    if np.unique(node).size < node.size:
+        raise ValueError("nodes in prefix must differ; a node is infected once")
+    if not np.isfinite(time).all():
+        raise ValueError(f"times in prefix must be finite; got {time.tolist()}")
+    return node, time

@@ -1,0 +1,269 @@
+"""Running chains: what is recorded of each draw, threads, progress, interruption."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import gammaln, xlogy
+
+from cascadenet.inference import _kernels, rates
+from cascadenet.inference.layout import Layout
+from cascadenet.inference.sampler import Chain, Model
+
+HOLD_SHARE = 3  # concentrations are held for this fraction (one over) of tuning
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a chain runs and what is kept of it.
+
+    Attributes
+    ----------
+    tune, draws : int
+        Sweeps before and while recording.
+    networks : int
+        Draws of the whole network kept, evenly spaced among the recorded ones.
+    """
+
+    tune: int
+    draws: int
+    networks: int
+
+    @property
+    def sweeps(self) -> int:
+        """All sweeps."""
+        return self.tune + self.draws
+
+    def keeps_network(self, draw: int) -> bool:
+        """Whether the network of this recorded draw is kept."""
+        kept = min(self.networks, self.draws)
+        return (draw + 1) * kept // self.draws > draw * kept // self.draws
+
+
+class Record:
+    """Running sums over the draws of one chain, its scalars and thinned networks."""
+
+    def __init__(self, chain: Chain, schedule: Schedule) -> None:
+        n_pairs = chain.layout.n_pairs
+        self.draws = 0
+        self.hits = np.zeros(n_pairs, np.int32)
+        self.n_sum = np.zeros(n_pairs, np.int64)
+        self.mean_sum = np.zeros(n_pairs)
+        self.square_sum = np.zeros(n_pairs)
+        self.mean_hit = np.zeros(n_pairs)
+        self.square_hit = np.zeros(n_pairs)
+        self.exposure_sum = np.zeros(n_pairs if chain.model.delay.parameters else 0)
+        self.full_sum = np.zeros(chain.layout.n_nodes)
+        self.scalars: dict[str, np.ndarray] = {
+            name: np.full(schedule.draws, np.nan) for name in scalar_names(chain.model)
+        }
+        self.networks: list[dict[str, np.ndarray]] = []
+
+    def add(self, chain: Chain, schedule: Schedule) -> None:
+        """Record the chain's current state as one draw."""
+        state = chain.state
+        _kernels.accumulate(
+            state.shape,
+            state.rate,
+            state.n_pair,
+            rate_unit(chain),
+            self.hits,
+            self.n_sum,
+            self.mean_sum,
+            self.square_sum,
+            self.mean_hit,
+            self.square_hit,
+        )
+        if self.exposure_sum.size:
+            self.exposure_sum += state.exposure
+        self.full_sum += state.node_full
+        for name, value in scalar_values(chain).items():
+            self.scalars[name][self.draws] = value
+        if schedule.keeps_network(self.draws):
+            self.networks.append(_network(chain))
+        self.draws += 1
+
+    def truncate(self) -> None:
+        """Drop what an interrupted chain has not drawn."""
+        self.scalars = {name: values[: self.draws] for name, values in self.scalars.items()}
+
+
+def rate_unit(chain: Chain) -> float:
+    """User's rate per internal rate at the current delay parameters."""
+    exponent = chain.model.delay.rate_exponent(chain.state.theta)
+    return float(chain.layout.unit**-exponent)
+
+
+def _network(chain: Chain) -> dict[str, np.ndarray]:
+    """A draw of everything that predicts: network, b, delay parameters, transmissions."""
+    state = chain.state
+    used = np.flatnonzero(state.n_pair).astype(np.int32)
+    flat = chain.model.prior == "flat"
+    return {
+        "weight": np.empty(0, np.float32) if flat else state.weight.astype(np.float32),
+        "sender": np.empty((0, 0), np.float32) if flat else state.sender.astype(np.float32),
+        "receiver": np.empty((0, 0), np.float32) if flat else state.receiver.astype(np.float32),
+        "total": np.float64(state.total),
+        "b": np.float64(state.b),
+        "nu": np.float64(state.nu),
+        "theta": state.theta.copy(),
+        "used": used,
+        "count": state.n_pair[used],
+    }
+
+
+def scalar_names(model: Model) -> tuple[str, ...]:
+    """Names of the scalars recorded at every draw."""
+    names = ["log_joint"]
+    if model.likelihood == "survival":
+        names += ["Lambda", "b"]
+    else:
+        names += ["nu"]
+    names += [f"delay_{name}" for name in model.delay.parameters]
+    if model.background:
+        names.append("background_rate")
+    if model.prior == "hdp":
+        names += ["alpha", "tau", "gamma", "n_communities", "null_share", "entropy"]
+    return tuple(names)
+
+
+def scalar_values(chain: Chain) -> dict[str, float]:
+    """Scalars of the current state; rates and delays in the user's unit."""
+    state, model, unit = chain.state, chain.model, chain.layout.unit
+    values = {"log_joint": log_joint(chain)}
+    if model.likelihood == "survival":
+        values["Lambda"] = state.total
+        values["b"] = state.b / rate_unit(chain)
+    else:
+        values["nu"] = state.nu * rate_unit(chain)
+    theta = model.delay.rescale(state.theta, unit)
+    for name, value in zip(model.delay.parameters, theta, strict=True):
+        values[f"delay_{name}"] = float(value)
+    if model.background:
+        values["background_rate"] = model.background_shape / (state.background_rate * unit)
+    if model.prior == "hdp":
+        values["alpha"], values["tau"], values["gamma"] = state.alpha, state.tau, state.gamma
+        values["n_communities"] = float(np.count_nonzero(state.eta[1:]))
+        values["null_share"] = float(state.weight[0])
+        p = state.shape if chain.edge_pairs is None else state.shape[chain.edge_pairs]
+        p = p / p.sum() if p.size else p
+        values["entropy"] = float(-xlogy(p, p).sum())
+    return values
+
+
+def log_joint(chain: Chain) -> float:
+    """Log density of cascades, parents and scalars given the network, rates integrated out.
+
+    Up to the priors of the network's distributions, whose densities are not finite where
+    their concentrations are tiny.
+    """
+    state, model = chain.state, chain.model
+    rows = np.flatnonzero(np.diff(chain.layout.cand_ptr) > 0)
+    if model.likelihood == "tree":
+        held = chain.layout.cand_ptr[rows] + state.choice[rows]
+        delays = chain.layout.cand_delay[held]
+        value = float(model.delay.log_hazard(delays, state.theta).sum())
+        value += rows.size * np.log(state.nu)
+        value -= state.nu * float(model.delay.cumulative(delays, state.theta).sum())
+        return float(value + np.log(state.shape[state.parent[rows]]).sum())
+    value = rates.RateTarget(chain)(state.b)
+    if model.background:
+        ground = chain.layout.pair_ptr[:-1]
+        n, c0, d0 = state.n_pair[ground], model.background_shape, state.background_rate
+        value += (gammaln(c0 + n) - gammaln(c0) + c0 * np.log(d0)).sum()
+        value -= ((c0 + n) * np.log(d0 + state.exposure[ground])).sum()
+    if model.delay.name != "exponential":
+        drawn = rows[chain.layout.pair_source[state.parent[rows]] >= 0]
+        held = chain.layout.cand_ptr[drawn] + state.choice[drawn]
+        value += model.delay.log_hazard(chain.layout.cand_delay[held], state.theta).sum()
+    return float(value)
+
+
+def run_chain(
+    layout: Layout,
+    model: Model,
+    schedule: Schedule,
+    seed: np.random.SeedSequence,
+    advance: Progress,
+) -> Record:
+    """Run one chain; its result depends on nothing but the arguments."""
+    chain = Chain(layout, model, np.random.default_rng(seed))
+    record = Record(chain, schedule)
+    hold = schedule.tune // HOLD_SHARE
+    for sweep in range(schedule.sweeps):
+        if advance.stopped:
+            break
+        chain.adapting = sweep < schedule.tune
+        chain.holding = sweep < hold
+        chain.sweep()
+        if sweep >= schedule.tune:
+            record.add(chain, schedule)
+        advance.step()
+    record.truncate()
+    return record
+
+
+class Progress:
+    """Counts sweeps over all chains; shows a bar where ``show`` says so, and carries the stop."""
+
+    def __init__(self, total: int, show: bool) -> None:
+        self.stopped = False
+        self._lock = threading.Lock()
+        self._bar = None
+        if show:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=total, unit=" sweeps", desc="sampling", dynamic_ncols=True)
+
+    def step(self) -> None:
+        """Count one sweep."""
+        if self._bar is not None:
+            with self._lock:
+                self._bar.update()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def run_chains(
+    layout: Layout,
+    model: Model,
+    schedule: Schedule,
+    *,
+    chains: int,
+    seed: int,
+    n_jobs: int,
+    show_progress: bool,
+) -> tuple[list[Record], bool]:
+    """Run chains in threads; chain i is the same however many run beside it.
+
+    Ctrl-C stops all chains after their current sweep and keeps what was drawn.
+
+    Returns
+    -------
+    records : list of Record
+        One for each chain, in order.
+    interrupted : bool
+    """
+    seeds = np.random.SeedSequence(seed).spawn(chains)
+    progress = Progress(chains * schedule.sweeps, show_progress)
+    interrupted = False
+    try:
+        with ThreadPoolExecutor(max_workers=min(n_jobs, chains)) as pool:
+            running = [
+                pool.submit(run_chain, layout, model, schedule, one, progress) for one in seeds
+            ]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                progress.stopped = True  # of no effect on chains that have finished
+        return [future.result() for future in running], interrupted
+    finally:
+        progress.close()

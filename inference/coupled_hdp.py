@@ -1,0 +1,321 @@
+"""CoupledHDP: the posterior of a static network given cascades."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cascadenet.delays import Delay, get_delay
+from cascadenet.inference import chains as _chains
+from cascadenet.inference.layout import Layout, build_layout
+from cascadenet.inference.sampler import Model
+from cascadenet.posterior import EdgeSums, Posterior
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cascadenet.cascades import Cascades
+
+LIKELIHOODS = ("survival", "tree")
+PRIORS = ("hdp", "flat")
+RHAT_LIMIT = 1.01
+ESS_LIMIT = 400
+
+
+class CoupledHDP:
+    """Network inference from cascades with a mixture of coupled hierarchical Dirichlet processes.
+
+    Every ordered pair of nodes has a transmission rate; the rates' prior is a gamma process whose
+    base measure is a network with communities of senders and receivers. Parents of infections,
+    rates, communities and all concentrations are sampled together.
+
+    Parameters
+    ----------
+    likelihood : {"survival", "tree"}
+        ``"survival"``: competing hazards, where not being infected counts as evidence too.
+        ``"tree"``: one spanning tree a cascade, weighted by edge probabilities and delays.
+    delay : str or Delay
+        Delay model, see :mod:`cascadenet.delays`.
+    prior : {"hdp", "flat"}
+        ``"flat"`` gives all pairs the same prior: the reference for what communities add.
+    null_community : bool
+        One more community, uniform over all pairs, takes the edges that no other explains.
+    truncation : int
+        Number of communities to start from; doubled during tuning whenever more than 80% are
+        occupied.
+    background : bool
+        Let infections come from outside the network. Advisable on real data.
+    balance_exposure : bool
+        Correct the communities for pairs having been watched for different times. ``False`` is
+        faster and approximate.
+    open_world : bool or float
+        Reserve prior mass for nodes never seen: ``True`` for 1/(N + 1), or the mass itself.
+    max_candidates : int, optional
+        A node stops acting once so many later infections have followed it in a cascade.
+    network_draws : int
+        Draws of the whole network that are kept, over all chains, for predictions.
+
+    Attributes
+    ----------
+    posterior_ : Posterior
+        After :meth:`fit`.
+
+    References
+    ----------
+    Ghalebi, Mirzasoleiman, Grosu, Leskovec (2018), Dynamic network model from partial
+    observations, NeurIPS. Williamson (2016), Nonparametric network models for link prediction,
+    JMLR 17. Gomez-Rodriguez, Balduzzi, Schoelkopf (2011), Uncovering the temporal dynamics of
+    diffusion networks, ICML.
+
+    Examples
+    --------
+    >>> import cascadenet as cn
+    >>> network = cn.simulate.community_network(2, 10, within=0.4, between=0.0, seed=1)
+    >>> data = cn.simulate.simulate_cascades(network, 50, horizon=2.0, seed=1).cascades
+    >>> fit = cn.CoupledHDP().fit(data, draws=20, tune=20, chains=1, seed=1, progress=False)
+    >>> list(fit.edges().columns[:3])
+    ['source', 'target', 'prob']
+    """
+
+    def __init__(
+        self,
+        likelihood: str = "survival",
+        delay: str | Delay = "exponential",
+        prior: str = "hdp",
+        null_community: bool = True,
+        truncation: int = 40,
+        background: bool = False,
+        balance_exposure: bool = True,
+        open_world: bool | float = False,
+        max_candidates: int | None = None,
+        network_draws: int = 100,
+    ) -> None:
+        self.likelihood = likelihood
+        self.delay = delay
+        self.prior = prior
+        self.null_community = null_community
+        self.truncation = truncation
+        self.background = background
+        self.balance_exposure = balance_exposure
+        self.open_world = open_world
+        self.max_candidates = max_candidates
+        self.network_draws = network_draws
+
+    def fit(
+        self,
+        cascades: Cascades,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        seed: int | None = None,
+        n_jobs: int | None = None,
+        progress: bool | None = None,
+    ) -> CoupledHDP:
+        """Sample the posterior.
+
+        Parameters
+        ----------
+        cascades : Cascades
+            The data, at least one infection and two nodes.
+        draws, tune : int
+            Sweeps of each chain that are recorded, and before them those that are not.
+        chains : int
+            Number of chains.
+        seed : int, optional
+            Determines every byte of the result, whatever ``n_jobs``. Drawn from the operating
+            system when not given, and kept in the posterior's provenance.
+        n_jobs : int, optional
+            Threads, one chain each; by default as many as there are cores.
+        progress : bool, optional
+            Show a progress bar; by default where stderr is a terminal.
+
+        Returns
+        -------
+        CoupledHDP
+            Itself, with ``posterior_``.
+
+        Raises
+        ------
+        ValueError
+            Settings out of range.
+        FormatError
+            Data the delay model cannot explain.
+
+        Warns
+        -----
+        UserWarning
+            When the chains have not mixed: R-hat above 1.01 or fewer than 400 effective draws.
+        """
+        model = self._model(cascades)
+        _check_count("draws", draws, 1)
+        _check_count("tune", tune, 0)
+        _check_count("chains", chains, 1)
+        if seed is None:
+            seed = secrets.randbits(64)
+        _check_count("seed", seed, 0)
+        n_jobs = n_jobs if n_jobs is not None else (os.cpu_count() or 1)
+        _check_count("n_jobs", n_jobs, 1)
+        layout = build_layout(
+            cascades, background=self.background, max_candidates=self.max_candidates
+        )
+        schedule = _chains.Schedule(tune, draws, max(self.network_draws // chains, 1))
+        records, interrupted = _chains.run_chains(
+            layout,
+            model,
+            schedule,
+            chains=chains,
+            seed=seed,
+            n_jobs=n_jobs,
+            show_progress=sys.stderr.isatty() if progress is None else progress,
+        )
+        if interrupted:
+            records = _same_length(records)
+        settings = self._settings() | {"draws": draws, "tune": tune, "chains": chains}
+        settings["interrupted"] = interrupted
+        self.posterior_ = _posterior(cascades, layout, model, records, settings, seed)
+        _warn_unmixed(self.posterior_)
+        return self
+
+    def edges(self, pairs: Any = None, top: int | None = None) -> pd.DataFrame:
+        """Edge table of the posterior, see :meth:`cascadenet.Posterior.edges`."""
+        if not hasattr(self, "posterior_"):
+            raise ValueError("this CoupledHDP is not fitted; expected a call of fit before edges")
+        return self.posterior_.edges(pairs=pairs, top=top)
+
+    def _settings(self) -> dict[str, Any]:
+        settings = dict(vars(self))
+        settings.pop("posterior_", None)
+        settings["delay"] = get_delay(self.delay).name
+        return settings
+
+    def _model(self, cascades: Cascades) -> Model:
+        """Check the settings against each other and the data."""
+        _check_choice("likelihood", self.likelihood, LIKELIHOODS)
+        _check_choice("prior", self.prior, PRIORS)
+        _check_count("truncation", self.truncation, 2)
+        _check_count("network_draws", self.network_draws, 1)
+        if self.max_candidates is not None:
+            _check_count("max_candidates", self.max_candidates, 1)
+        if self.background and self.likelihood == "tree":
+            raise ValueError(
+                "background=True needs likelihood='survival': a spanning tree has one root"
+            )
+        if cascades.n_nodes < 2:
+            raise ValueError(f"cascades must have at least 2 nodes; got {cascades.n_nodes}")
+        if cascades.n_infections == 0:
+            raise ValueError("cascades must have at least one infection; got none")
+        reserve = float(self.open_world)
+        if self.open_world is True:
+            reserve = 1.0 / (cascades.n_nodes + 1)
+        if not 0.0 <= reserve < 1.0:
+            raise ValueError(f"open_world must be a bool or lie in [0, 1); got {self.open_world}")
+        return Model(
+            delay=get_delay(self.delay),
+            likelihood=self.likelihood,
+            prior=self.prior,
+            null_community=self.null_community,
+            truncation=self.truncation,
+            background=self.background,
+            balance_exposure=self.balance_exposure,
+            reserve=reserve,
+        )
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+
+
+def _same_length(records: list[_chains.Record]) -> list[_chains.Record]:
+    """After an interrupt: the chains that drew something, their scalars cut to one length."""
+    drawn = [record for record in records if record.draws]
+    if not drawn:
+        raise KeyboardInterrupt("stopped before the first draw was recorded")
+    length = min(record.draws for record in drawn)
+    for record in drawn:
+        record.scalars = {name: x[:length] for name, x in record.scalars.items()}
+    return drawn
+
+
+def _posterior(
+    cascades: Cascades,
+    layout: Layout,
+    model: Model,
+    records: list[_chains.Record],
+    settings: dict[str, Any],
+    seed: int,
+) -> Posterior:
+    """Collect the chains' records; the largest arrays are released on the way."""
+    import cascadenet
+
+    draws = sum(record.draws for record in records)
+    exposure = (
+        sum(record.exposure_sum for record in records) / draws
+        if model.delay.parameters
+        else layout.exposure(model.delay, model.delay.default())[0]
+    )
+    sums = EdgeSums(
+        draws=np.array([record.draws for record in records]),
+        hits=np.stack([record.hits for record in records]),
+        n=sum(record.n_sum for record in records) / draws,
+        rate=sum(record.mean_sum for record in records) / draws,
+        square=sum(record.square_sum for record in records) / draws,
+        rate_hit=sum(record.mean_hit for record in records) / draws,
+        square_hit=sum(record.square_hit for record in records) / draws,
+        exposure=exposure,
+        node_full=sum(record.full_sum for record in records) / draws,
+    )
+    return Posterior(
+        nodes=cascades.nodes,
+        settings=settings,
+        provenance={
+            "cascadenet": cascadenet.__version__,
+            "seed": seed,
+            "data": cascades.fingerprint,
+            "n_cascades": cascades.n_cascades,
+            "n_infections": cascades.n_infections,
+            "n_candidates": int(layout.cand_pair.size),
+            "candidates_cut": layout.n_cut,
+        },
+        unit=layout.unit,
+        scalars={
+            name: np.stack([record.scalars[name] for record in records])
+            for name in records[0].scalars
+        },
+        pair_source=layout.pair_source,
+        pair_target=layout.pair_child,
+        sums=sums,
+        networks=[network for record in records for network in record.networks],
+        network_chain=np.concatenate(
+            [np.full(len(record.networks), c) for c, record in enumerate(records)]
+        ),
+    )
+
+
+def _warn_unmixed(posterior: Posterior) -> None:
+    """Tell the user when the scalars' diagnostics are not what one should ask for."""
+    table = posterior.diagnostics()
+    bad = table[(table["rhat"] > RHAT_LIMIT) | (table["ess_bulk"] < ESS_LIMIT)]
+    if bad.empty:
+        return
+    worst = ", ".join(
+        f"{name} (R-hat {row.rhat:.2f}, ESS {row.ess_bulk:.0f})"
+        for name, row in bad.head(4).iterrows()
+    )
+    more = f" and {len(bad) - 4} more" if len(bad) > 4 else ""
+    warnings.warn(
+        f"the chains have not mixed in every respect: {worst}{more}; expected R-hat <= "
+        f"{RHAT_LIMIT} and ESS >= {ESS_LIMIT}: raise tune and draws, or run more chains",
+        UserWarning,
+        stacklevel=3,
+    )

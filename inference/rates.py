@@ -1,0 +1,256 @@
+"""Updates of parents, rates and delays: the survival and the tree likelihood."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaln
+
+from cascadenet.inference import _kernels
+
+if TYPE_CHECKING:
+    from cascadenet.inference.sampler import Chain
+
+TARGET_ACCEPTANCE = 0.44  # of one-dimensional random walks
+
+
+def _update_parents(chain: Chain, *, reinforce: bool) -> None:
+    layout, state = chain.layout, chain.state
+    _kernels.update_parents(
+        layout.child_ptr,
+        layout.cand_ptr,
+        layout.cand_pair,
+        state.cand_weight,
+        layout.pair_ptr,
+        state.shape,
+        state.rate,
+        reinforce,
+        chain.rng.random(layout.n_infections),
+        state.choice,
+        state.parent,
+        state.n_pair,
+    )
+
+
+def draw_parents(chain: Chain) -> None:
+    """Parents given the network, rates integrated out (3.1)."""
+    _update_parents(chain, reinforce=True)
+
+
+def swap_parents(chain: Chain) -> None:
+    """Exchange of what two sources explain in one child (3.1b)."""
+    layout, state = chain.layout, chain.state
+    _kernels.update_swaps(
+        layout.cand_ptr,
+        layout.cand_pair,
+        state.cand_weight,
+        layout.inc_ptr,
+        layout.inc_infection,
+        layout.inc_position,
+        state.shape,
+        state.rate,
+        chain.rng.random((layout.n_infections, 2)),
+        state.choice,
+        state.parent,
+        state.n_pair,
+    )
+
+
+def set_theta(chain: Chain, theta: np.ndarray, exposure: np.ndarray, node_full: np.ndarray) -> None:
+    """Adopt delay parameters and all that follows from them."""
+    layout, state, delay = chain.layout, chain.state, chain.model.delay
+    state.theta, state.exposure, state.node_full = theta, exposure, node_full
+    state.rate = exposure + state.b
+    if layout.background:
+        ground = layout.pair_ptr[:-1]
+        state.rate[ground] = exposure[ground] + state.background_rate
+    if delay.name != "exponential":
+        state.cand_weight = layout.relative_weight(layout.log_hazard(delay, theta))
+
+
+class RateTarget:
+    """Log density of parents, b, Lambda and delays with the rates integrated out (3.2).
+
+    Over all ordered pairs: listed ones one by one, the others, which carry nothing and have
+    the exposure of their source, grouped by source.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        layout, state, model = chain.layout, chain.state, chain.model
+        self.chain = chain
+        self.shape = state.shape
+        carried = np.flatnonzero(state.n_pair)
+        if chain.edge_pairs is not None:
+            self.shape = np.zeros(layout.n_pairs)
+            self.shape[chain.edge_pairs] = state.shape[chain.edge_pairs]
+            carried = carried[layout.pair_source[carried] >= 0]
+        self.carried = carried
+        self.n = state.n_pair[carried].astype(np.float64)
+        self.shape_carried = self.shape[carried]
+        listed = np.bincount(
+            layout.pair_source
+            if chain.edge_pairs is None
+            else layout.pair_source[chain.edge_pairs],
+            weights=self.shape if chain.edge_pairs is None else self.shape[chain.edge_pairs],
+            minlength=layout.n_nodes,
+        )
+        if model.prior == "flat":
+            mass = np.full(layout.n_nodes, state.total / max(layout.n_nodes, 1))
+        else:
+            known = layout.n_nodes
+            reach = state.receiver[:known].sum(axis=0) - state.receiver[:known]
+            mass = state.total * ((state.sender[:known] * state.weight) * reach).sum(axis=1)
+        self.unlisted = np.maximum(mass - listed, 0.0)
+        self.total_shape = self.shape.sum() + self.unlisted.sum()
+
+    def __call__(
+        self,
+        b: float,
+        *,
+        scale: float = 1.0,
+        exposure: np.ndarray | None = None,
+        node_full: np.ndarray | None = None,
+    ) -> float:
+        """Log density with all shapes multiplied by ``scale``; hazards of the parents left out."""
+        state = self.chain.state
+        exposure = state.exposure if exposure is None else exposure
+        node_full = state.node_full if node_full is None else node_full
+        log_rate = np.log(exposure + b)
+        value = scale * (
+            self.total_shape * math.log(b)
+            - (self.shape * log_rate).sum()
+            - (self.unlisted * np.log(node_full + b)).sum()
+        )
+        value -= (self.n * log_rate[self.carried]).sum()
+        r = scale * self.shape_carried
+        return float(value + (gammaln(r + self.n) - gammaln(r)).sum())
+
+
+def _log_gamma_density(x: float, prior: tuple[float, float]) -> float:
+    """Log Gamma(shape, rate) density of x up to a constant."""
+    return (prior[0] - 1.0) * math.log(x) - prior[1] * x
+
+
+def _accept(chain: Chain, name: str, log_ratio: float) -> bool:
+    """Metropolis decision; while tuning, moves the proposal scale towards its target rate."""
+    accepted = math.log(1.0 - chain.rng.random()) < log_ratio
+    if chain.adapting:
+        probability = math.exp(min(log_ratio, 0.0)) if log_ratio == log_ratio else 0.0
+        gain = 1.0 / math.sqrt(1.0 + chain.n_sweeps)
+        step = chain.state.log_step.get(name, -1.0)
+        chain.state.log_step[name] = step + gain * (probability - TARGET_ACCEPTANCE)
+    return accepted
+
+
+def _step(chain: Chain, name: str) -> float:
+    return math.exp(chain.state.log_step.get(name, -1.0)) * chain.rng.standard_normal()
+
+
+def _set_b(chain: Chain, b: float) -> None:
+    state = chain.state
+    state.b = b
+    if chain.edge_pairs is None:
+        np.add(state.exposure, b, out=state.rate)
+    else:
+        state.rate[chain.edge_pairs] = state.exposure[chain.edge_pairs] + b
+
+
+def update_b(chain: Chain) -> None:
+    """Random walk of log b, then of log Lambda and log b together along their ridge (3.2).
+
+    The second move leaves the prior mean Lambda p / b of all rates where it is.
+    """
+    state, prior = chain.state, chain.model.b_prior
+    target = RateTarget(chain)
+    current = target(state.b)
+    b = state.b * math.exp(_step(chain, "b"))
+    proposed = target(b)
+    log_ratio = proposed - current + math.log(b / state.b)
+    log_ratio += _log_gamma_density(b, prior) - _log_gamma_density(state.b, prior)
+    if _accept(chain, "b", log_ratio):
+        current = proposed
+        _set_b(chain, b)
+    c = math.exp(_step(chain, "scale"))
+    b, total = c * state.b, c * state.total
+    log_ratio = target(b, scale=c) - current + 2.0 * math.log(c)
+    log_ratio += _log_gamma_density(b, prior) - _log_gamma_density(state.b, prior)
+    total_prior = chain.model.total_prior
+    log_ratio += _log_gamma_density(total, total_prior)
+    log_ratio -= _log_gamma_density(state.total, total_prior)
+    if _accept(chain, "scale", log_ratio):
+        state.total = total
+        if chain.edge_pairs is None:
+            state.shape *= c
+        else:
+            state.shape[chain.edge_pairs] *= c
+        _set_b(chain, b)
+
+
+def update_delay(chain: Chain) -> None:
+    """Random walk of each delay parameter on its unconstrained scale (3.2)."""
+    layout, state, delay = chain.layout, chain.state, chain.model.delay
+    target = RateTarget(chain)
+    rows = np.flatnonzero(np.diff(layout.cand_ptr) > 0)
+    chosen = layout.cand_pair[layout.cand_ptr[rows] + state.choice[rows]]
+    rows = rows[layout.pair_source[chosen] >= 0]
+    delays = layout.cand_delay[layout.cand_ptr[rows] + state.choice[rows]]
+
+    def density(theta: np.ndarray, phi: np.ndarray, *exposures: np.ndarray) -> float:
+        value = target(state.b, exposure=exposures[0], node_full=exposures[1])
+        value += float(delay.log_hazard(delays, theta).sum())
+        return value + delay.log_prior_unconstrained(phi)
+
+    phi = delay.to_unconstrained(state.theta)
+    current = density(state.theta, phi, state.exposure, state.node_full)
+    for j, name in enumerate(delay.parameters):
+        proposal = phi.copy()
+        proposal[j] += _step(chain, name)
+        theta = delay.from_unconstrained(proposal)
+        exposures = layout.exposure(delay, theta)
+        proposed = density(theta, proposal, *exposures)
+        if _accept(chain, name, proposed - current):
+            set_theta(chain, theta, *exposures)
+            phi, current = proposal, proposed
+
+
+def update_background(chain: Chain) -> None:
+    """Random walk of the log rate d0 of the background hazards' Gamma(c0, d0) prior."""
+    state, model, layout = chain.state, chain.model, chain.layout
+    ground = layout.pair_ptr[:-1]
+    n, exposure = state.n_pair[ground], state.exposure[ground]
+
+    def density(d: float) -> float:
+        value = layout.n_nodes * model.background_shape * math.log(d)
+        value -= float(((model.background_shape + n) * np.log(exposure + d)).sum())
+        return value + _log_gamma_density(d, model.background_rate_prior) + math.log(d)
+
+    d = state.background_rate * math.exp(_step(chain, "background"))
+    if _accept(chain, "background", density(d) - density(state.background_rate)):
+        state.background_rate = d
+        state.rate[ground] = exposure + d
+
+
+def set_tree_weight(chain: Chain) -> None:
+    """Delay densities f = nu h exp(-nu H) of all candidates, relative within an infection."""
+    layout, state, delay = chain.layout, chain.state, chain.model.delay
+    log_weight = layout.log_hazard(delay, state.theta)
+    log_weight = log_weight - state.nu * delay.cumulative(layout.cand_delay, state.theta)
+    state.cand_weight = layout.relative_weight(log_weight)
+
+
+def draw_tree_parents(chain: Chain) -> None:
+    """Parents of the tree likelihood: independent given the network, an exact tree draw (4)."""
+    _update_parents(chain, reinforce=False)
+
+
+def update_nu(chain: Chain) -> None:
+    """Rate nu of the tree likelihood's delay density, conjugate (4)."""
+    layout, state, model = chain.layout, chain.state, chain.model
+    rows = np.flatnonzero(np.diff(layout.cand_ptr) > 0)
+    delays = layout.cand_delay[layout.cand_ptr[rows] + state.choice[rows]]
+    cumulative = float(model.delay.cumulative(delays, state.theta).sum())
+    shape, rate = model.nu_prior
+    state.nu = chain.rng.standard_gamma(shape + rows.size) / (rate + cumulative)
+    set_tree_weight(chain)

@@ -1,0 +1,224 @@
+"""State of a chain and the updates of one sweep, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cascadenet.delays import Delay
+from cascadenet.inference import _kernels, communities, rates
+from cascadenet.inference.layout import Layout
+
+SHAPE_FLOOR = 1e-100  # keeps lgamma and log finite where a Dirichlet weight underflows
+START_COMMUNITIES = 30
+Update = Callable[["Chain"], None]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Settings of the model and its hyper-priors, Gamma(shape, rate) in the internal unit.
+
+    ``tau`` and ``gamma`` have prior rate 1/N, which is filled in from the data.
+    """
+
+    delay: Delay
+    likelihood: str = "survival"
+    prior: str = "hdp"
+    null_community: bool = True
+    truncation: int = 40
+    background: bool = False
+    balance_exposure: bool = True
+    reserve: float = 0.0  # base mass of the open-world atom, 0 for a closed world
+    token_passes: int = 1
+    split_merges: int = 2
+    alpha_prior: tuple[float, float] = (1.0, 1.0)
+    concentration_shape: float = 1.0
+    total_prior: tuple[float, float] = (1.0, 1e-4)
+    b_prior: tuple[float, float] = (1.0, 0.1)
+    background_shape: float = 1.0
+    background_rate_prior: tuple[float, float] = (1.0, 0.01)
+    nu_prior: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def null_mass(self) -> float:
+        """Dirichlet weight a0 of the null community."""
+        return 1.0 if self.null_community else 0.0
+
+
+@dataclass
+class State:
+    """What moves. Shapes: M infections, P pairs, N' endpoints, K columns (0 is the null), T tokens.
+
+    ``shape`` is the Gamma shape r of each pair's rate (background pairs: their own) and
+    ``rate = b + exposure`` its collapsed rate without the counts ``n_pair``.
+    """
+
+    choice: np.ndarray  # (M,) int32, parent's position among the candidates
+    parent: np.ndarray  # (M,) int32, its pair; -1 for seeds
+    n_pair: np.ndarray  # (P,) int32
+    shape: np.ndarray  # (P,)
+    rate: np.ndarray  # (P,)
+    exposure: np.ndarray  # (P,)
+    node_full: np.ndarray  # (N,)
+    cand_weight: np.ndarray  # (Q,) or empty
+    theta: np.ndarray
+    total: float  # Lambda
+    b: float
+    background_rate: float  # d0
+    nu: float
+    alpha: float
+    tau: float
+    gamma: float
+    beta: np.ndarray  # (N',)
+    weight: np.ndarray  # (K,) D
+    sender: np.ndarray  # (N', K) A
+    receiver: np.ndarray  # (N', K) B
+    token_sender: np.ndarray  # (T,) int32
+    token_receiver: np.ndarray
+    community: np.ndarray
+    eta: np.ndarray  # (K,) int64
+    sent: np.ndarray  # (N', K) int64
+    received: np.ndarray
+    n_real: int = 0  # tokens that stand for infections; the rest balance exposure
+    log_step: dict[str, float] = field(default_factory=dict)
+
+
+class Chain:
+    """One Markov chain: data, model, state and its own random numbers.
+
+    Parameters
+    ----------
+    layout : Layout
+    model : Model
+    rng : numpy.random.Generator
+        Everything random comes from here.
+    """
+
+    def __init__(self, layout: Layout, model: Model, rng: np.random.Generator) -> None:
+        self.layout = layout
+        self.model = model
+        self.rng = rng
+        self.adapting = True  # proposal scales and truncation may still change
+        self.holding = True  # concentrations are held at their start values
+        self.n_sweeps = 0
+        self.base = _base_measure(layout.n_nodes, model.reserve)
+        self.edge_pairs = np.flatnonzero(layout.pair_source >= 0) if layout.background else None
+        self.state = _start(self)
+        self.updates = sweep_updates(model)
+        refresh_shape(self)
+        rates.draw_tree_parents(self)  # no counts yet that could attract
+
+    def sweep(self) -> None:
+        """Apply every update once."""
+        for update in self.updates:
+            update(self)
+        self.n_sweeps += 1
+
+
+def sweep_updates(model: Model) -> tuple[Update, ...]:
+    """Updates of one sweep, in the order that makes the partially collapsed sampler valid."""
+    if model.likelihood == "tree":
+        updates: list[Update] = [rates.draw_tree_parents, rates.update_nu]
+    else:
+        updates = [rates.draw_parents, rates.swap_parents, rates.update_b]
+        if model.delay.parameters:
+            updates.append(rates.update_delay)
+        if model.background:
+            updates.append(rates.update_background)
+    if model.prior == "flat":
+        if model.likelihood == "survival":
+            updates.append(communities.draw_flat_total)
+    else:
+        updates += [
+            communities.draw_tokens,
+            communities.draw_token_communities,
+            communities.split_merge,
+            communities.update_alpha,
+            communities.update_popularity,
+            communities.draw_network,
+        ]
+        if model.likelihood == "survival":
+            updates.append(communities.draw_total)
+    return (*updates, refresh_shape)
+
+
+def refresh_shape(chain: Chain) -> None:
+    """Gamma shapes of the listed pairs from the current network."""
+    state, layout, model = chain.state, chain.layout, chain.model
+    total = state.total if model.likelihood == "survival" else 1.0
+    if model.prior == "flat":
+        flat = total / max(layout.n_nodes * (layout.n_nodes - 1), 1)
+        if chain.edge_pairs is None:
+            state.shape[:] = flat
+        else:
+            state.shape[chain.edge_pairs] = flat
+    else:
+        _kernels.network_shape(
+            state.sender * state.weight,
+            state.receiver,
+            layout.pair_ptr,
+            layout.pair_source,
+            total,
+            SHAPE_FLOOR,
+            state.shape,
+        )
+
+
+def _base_measure(n_nodes: int, reserve: float) -> np.ndarray:
+    """Base measure of node popularity: uniform, with one more atom in an open world."""
+    if reserve == 0.0:
+        return np.full(n_nodes, 1.0 / n_nodes)
+    return np.append(np.full(n_nodes, (1.0 - reserve) / n_nodes), reserve)
+
+
+def _start(chain: Chain) -> State:
+    """Thirty communities that differ by chance only, and no infection explained yet.
+
+    One community at the start, or free concentrations, lead the chain into "no structure".
+    """
+    layout, model = chain.layout, chain.model
+    n_nodes, size = layout.n_nodes, chain.base.size
+    width = model.truncation + 1
+    weight = np.zeros(width)
+    weight[0 if model.null_community else 1 : min(START_COMMUNITIES, model.truncation) + 1] = 1.0
+    empty = np.empty(0, np.int32)
+    theta = model.delay.default()
+    state = State(
+        choice=np.zeros(layout.n_infections, np.int32),
+        parent=np.full(layout.n_infections, -1, np.int32),
+        n_pair=np.zeros(layout.n_pairs, np.int32),
+        shape=np.full(layout.n_pairs, model.background_shape),
+        rate=np.ones(layout.n_pairs),
+        exposure=np.zeros(layout.n_pairs),
+        node_full=np.zeros(n_nodes),
+        cand_weight=np.empty(0),
+        theta=theta,
+        total=float(n_nodes),
+        b=1.0,
+        background_rate=model.background_rate_prior[0] / model.background_rate_prior[1],
+        nu=1.0,
+        alpha=2.0,
+        tau=max(n_nodes / 4.0, 1.0),
+        gamma=float(n_nodes),
+        beta=chain.base.copy(),
+        weight=weight / weight.sum(),
+        sender=np.repeat(chain.base[:, None], width, axis=1),
+        receiver=np.repeat(chain.base[:, None], width, axis=1),
+        token_sender=empty,
+        token_receiver=empty,
+        community=empty,
+        eta=np.zeros(width, np.int64),
+        sent=np.zeros((size, width), np.int64),
+        received=np.zeros((size, width), np.int64),
+    )
+    rows = np.diff(layout.cand_ptr) > 0
+    state.parent[rows] = layout.cand_pair[layout.cand_ptr[:-1][rows]]
+    np.add.at(state.n_pair, state.parent[rows], 1)
+    chain.state = state
+    if model.likelihood == "survival":
+        rates.set_theta(chain, theta, *layout.exposure(model.delay, theta))
+    else:
+        rates.set_tree_weight(chain)
+    return state
