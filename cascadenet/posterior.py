@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["EdgeSums", "Posterior"]
 
 INTERVAL = (0.03, 0.97)
+BLOCK = 2**15  # rows whose intervals are found together
 EDGE_COLUMNS = ["source", "target", "prob", "n", "rate", "rate_sd", "rate_low", "rate_high"]
 
 
@@ -174,15 +175,21 @@ class Posterior:
         return pd.DataFrame({"source": labels[source], "target": labels[target], **columns})
 
     def _interval(self, rows: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Quantiles of the two-part Gamma mixture of each row."""
+        """Quantiles of the two-part Gamma mixture of each row, by blocks to spare memory."""
         sums = self.sums
-        hit = gamma_with_moments(sums.rate_hit[rows], sums.square_hit[rows], prob)
-        rest = gamma_with_moments(
-            sums.rate[rows] - sums.rate_hit[rows],
-            sums.square[rows] - sums.square_hit[rows],
-            1.0 - prob,
-        )
-        return tuple(mixture_quantile(q, prob, hit, rest) for q in INTERVAL)
+        ends = np.empty((len(INTERVAL), rows.size))
+        for first in range(0, rows.size, BLOCK):
+            cut = slice(first, first + BLOCK)
+            block, share = rows[cut], prob[cut]
+            hit = gamma_with_moments(sums.rate_hit[block], sums.square_hit[block], share)
+            rest = gamma_with_moments(
+                sums.rate[block] - sums.rate_hit[block],
+                sums.square[block] - sums.square_hit[block],
+                1.0 - share,
+            )
+            for end, q in zip(ends, INTERVAL, strict=True):
+                end[cut] = mixture_quantile(q, share, hit, rest)
+        return ends[0], ends[1]
 
     def _table_of_pairs(self, source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
         """Edge table of any pairs; those that never met have only their prior and exposure."""
@@ -376,6 +383,7 @@ class Posterior:
                 continue
             for side, name in enumerate(("sender", "receiver")):
                 weight = network[name][: self.n_nodes] * network["weight"]
+                weight[:, -1] = 0.0  # stands for all empty communities
                 cut = slice(side * self.n_nodes, (side + 1) * self.n_nodes)
                 labels[s, cut] = weight.argmax(axis=1)
         return labels

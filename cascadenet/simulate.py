@@ -127,8 +127,11 @@ def simulate_cascades(
     unobserved : iterable of int or str
         Nodes that take part but are in neither the record nor its universe.
     seed : int, numpy.random.Generator or None
-        Determines every byte. Cascade i draws from the i-th child of the seed sequence, so that it
-        does not depend on ``n_cascades``.
+        Determines every byte. Cascade i has a stream of its own, whatever ``n_cascades``.
+
+    Returns
+    -------
+    SimulatedCascades
 
     Raises
     ------
@@ -141,19 +144,14 @@ def simulate_cascades(
     source, target, rate, piece_start = network_columns(network)
     labels = _read_universe(network, nodes, [*source, *target])
     index = {str(label): i for i, label in enumerate(labels)}
-    u, v = _indices("network", source, index), _indices("network", target, index)
-    edges: _OutEdges
-    if piece_start is None:
-        edges = _ConstantEdges(len(labels), u, v, rate, model, parameters)
-    else:
-        edges = _VaryingEdges(len(labels), u, v, rate, piece_start, model, parameters)
+    ends = _indices("network", source, index), _indices("network", target, index)
+    edges = _out_edges(len(labels), *ends, rate, piece_start, model, parameters)
     low, high = number_pair("start", start)
     horizons, window = _read_observation(horizon, window, n_cascades, high)
     if not (isinstance(background, numbers.Real) and 0.0 <= background < math.inf):
         raise ValueError(f"background must be finite and not negative; got {background!r}")
     draw_seeds = _read_seeds(seeds, n_seeds, n_cascades, index)
-    hidden = np.zeros(len(labels), dtype=bool)
-    hidden[_indices("unobserved", unobserved, index)] = True
+    hidden = np.isin(np.arange(len(labels)), _indices("unobserved", unobserved, index))
 
     record = _Record()
     for i, child in enumerate(np.random.default_rng(seed).bit_generator.seed_seq.spawn(n_cascades)):
@@ -179,6 +177,21 @@ class _OutEdges(Protocol):
     def arrivals(
         self, rng: np.random.Generator, node: int, time: float, end: float
     ) -> list[float]: ...
+
+
+def _out_edges(
+    n_nodes: int,
+    u: NDArray[np.int64],
+    v: NDArray[np.int64],
+    rate: NDArray[np.float64],
+    start: NDArray[np.float64] | None,
+    model: Delay,
+    theta: NDArray[np.float64],
+) -> _OutEdges:
+    """Out-edges of a network whose rates are constant (``start`` is None) or vary."""
+    if start is None:
+        return _ConstantEdges(n_nodes, u, v, rate, model, theta)
+    return _VaryingEdges(n_nodes, u, v, rate, start, model, theta)
 
 
 class _ConstantEdges:

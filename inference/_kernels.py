@@ -75,7 +75,6 @@ def fill_candidates(
     offset,
     cascade,
     node,
-    time,
     n_earlier,
     first_cand,
     pair_ptr,
@@ -83,11 +82,11 @@ def fill_candidates(
     background,
     cand_ptr,
     cand_pair,
-    cand_delay,
+    pair_width,
 ):
-    """Pair index and delay of every candidate. O(Q + P). Writes the last two arrays (Q,).
+    """Pair of every candidate, and candidates of every pair. O(Q + P).
 
-    The delay of a background candidate runs from the start of its cascade.
+    Writes ``cand_pair`` (Q,) and, from zero, ``pair_width`` (P,).
     """
     n_nodes = child_ptr.size - 1
     pair_of = np.zeros(n_nodes, np.int64)
@@ -103,12 +102,34 @@ def fill_candidates(
                 continue
             if background:
                 cand_pair[q] = pair_ptr[v]
-                cand_delay[q] = time[i] - time[start]
+                pair_width[pair_ptr[v]] += 1
                 q += 1
             for j in range(start + first_cand[i], start + n_earlier[i]):
                 cand_pair[q] = pair_of[node[j]]
-                cand_delay[q] = time[i] - time[j]
+                pair_width[cand_pair[q]] += 1
                 q += 1
+
+
+@kernel
+def fill_delays(
+    infection, offset, cascade, time, n_earlier, first_cand, background, cand_ptr, delay
+):
+    """Delay of every candidate, of a background one since the start of the cascade. O(Q).
+
+    Writes ``delay`` (Q,).
+    """
+    for m in range(infection.size):
+        i = infection[m]
+        start = offset[cascade[i]]
+        q = cand_ptr[m]
+        if q == cand_ptr[m + 1]:
+            continue
+        if background:
+            delay[q] = time[i] - time[start]
+            q += 1
+        for j in range(start + first_cand[i], start + n_earlier[i]):
+            delay[q] = time[i] - time[j]
+            q += 1
 
 
 @kernel
@@ -375,7 +396,9 @@ def _transfer(shape, rate, n_pair, a, b, shift):
         a, b, shift = b, a, -shift
     ratio = 1.0
     for j in range(shift):
-        ratio *= (shape[b] + n_pair[b] + j) * rate[a] / ((shape[a] + n_pair[a] - 1 - j) * rate[b])
+        # integers first: a tiny shape must not drown in them
+        gain = (shape[b] + (n_pair[b] + j)) * rate[a]
+        ratio *= gain / ((shape[a] + (n_pair[a] - 1 - j)) * rate[b])
     return ratio
 
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 FINISHED_SHARE = 0.25  # children that have converged are set aside once they are so many
-SMALLEST_STEP = 0.01  # an extrapolation keeps at least this share of what two EM steps give
+LONGEST_STEP = 100.0  # of an extrapolation, in EM steps; longer ones fail too often
+LEAST_SHARE = 0.01  # an extrapolation keeps at least this share of what two EM steps give
 LEAST_INFORMATION = 0.01  # below it a rate's standard deviation is over ten times the rate
 
 
@@ -135,7 +136,8 @@ class NetRate(_Baseline):
     log_likelihood_ : float64 array, shape (iterations,)
         Log-likelihood at the start of each iteration and, last, of the result; log densities are
         per unit of the user's time. With ``shrinkage``, plus the logarithm of the prior up to a
-        constant, over the pairs that could have carried an infection. Never decreases.
+        constant, both for the pairs that could have carried an infection: the rates of the others
+        are known beforehand. Never decreases.
     gap_ : float
         Upper bound of what the last of them lacks to the maximum, nats.
     theta_ : float64 array
@@ -190,7 +192,7 @@ class NetRate(_Baseline):
         background: bool = False,
         max_candidates: int | None = None,
         tolerance: float = 1e-5,
-        max_iterations: int = 5000,
+        max_iterations: int = 1000,
     ) -> None:
         self.delay = delay
         self.theta = theta
@@ -206,7 +208,7 @@ class NetRate(_Baseline):
         Parameters
         ----------
         cascades : Cascades
-            The data, at least two nodes.
+            The data.
 
         Returns
         -------
@@ -344,9 +346,12 @@ class CoOccurrence(_Baseline):
     Examples
     --------
     >>> import cascadenet as cn
+    >>> import pandas as pd
     >>> times = [(0, "a", 0.0), (0, "b", 1.0), (1, "a", 0.0), (1, "b", 3.0), (1, "c", 4.0)]
-    >>> data = cn.Cascades.from_frame(pd.DataFrame(times, columns=["cascade", "node", "time"]))
-    >>> cn.inference.CoOccurrence().fit(data).edges()[["source", "target", "n"]]
+    >>> frame = pd.DataFrame(times, columns=["cascade", "node", "time"])
+    >>> data = cn.Cascades.from_frame(frame, horizon=5.0)
+    >>> cn.inference.CoOccurrence().fit(data).edges(top=1)["n"].tolist()
+    [2.0]
     """
 
     def __init__(self, window: float | None = None) -> None:
@@ -358,7 +363,7 @@ class CoOccurrence(_Baseline):
         Parameters
         ----------
         cascades : Cascades
-            The data, at least two nodes.
+            The data.
 
         Returns
         -------
@@ -541,10 +546,8 @@ def _problem(
         shape=(rows.size, candidate.size),
     )
     columns_of = np.bincount(layout.pair_child[candidate], minlength=layout.n_nodes)
-    rows_of = np.add.reduceat(
-        np.append(np.diff(layout.cand_ptr) > 0, False), layout.child_ptr[:-1], dtype=np.int64
-    )
-    rows_of[np.diff(layout.child_ptr) == 0] = 0
+    child = np.repeat(np.arange(layout.n_nodes), np.diff(layout.child_ptr))
+    rows_of = np.bincount(child[rows], minlength=layout.n_nodes)
     mixture = _Mixture(
         matrix,
         pseudo[candidate],
@@ -579,20 +582,23 @@ def _maximise(
 ) -> _Solution:
     """EM with squared extrapolation, a step length for each child.
 
-    Children whose gap is below ``tolerance`` nats per infection are set aside.
+    Children whose gap is below ``tolerance`` nats per infection are set aside; the end comes when
+    the gap of all children together is. A few children can take long: those for which a rate tends
+    to zero although its likelihood is flat there.
     """
     if start.size == 0:
         return _Solution(start, np.zeros(1), 0.0, True)
     result, active, y = start.copy(), np.arange(start.size), start
     trace: list[float] = []
-    finished, finished_gap = 0.0, 0.0
+    finished, finished_gap, allowed = 0.0, 0.0, tolerance * float(mixture.total.sum())
     while True:
         objective, factor = mixture.evaluate(y)
         gap = mixture.gap(factor)
         trace.append(finished + float(objective.sum()))
-        done = gap <= tolerance * mixture.total
-        if done.all() or len(trace) > max_iterations:
+        converged = finished_gap + float(gap.sum()) <= allowed
+        if converged or len(trace) > max_iterations:
             break
+        done = gap <= tolerance * mixture.total
         if done.mean() > FINISHED_SHARE:
             finished += float(objective[done].sum())
             finished_gap += float(gap[done].sum())
@@ -602,7 +608,7 @@ def _maximise(
             y, factor = y[kept], factor[kept]
         y = _accelerated(mixture, y, factor)
     result[active] = y
-    return _Solution(result, np.array(trace), finished_gap + float(gap.sum()), bool(done.all()))
+    return _Solution(result, np.array(trace), finished_gap + float(gap.sum()), converged)
 
 
 def _accelerated(mixture: _Mixture, y: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -620,9 +626,9 @@ def _accelerated(mixture: _Mixture, y: np.ndarray, factor: np.ndarray) -> np.nda
     length, curvature = mixture.sum(step * step), mixture.sum(bend * bend)
     alpha = np.ones(length.size)
     np.divide(length, curvature, out=alpha, where=curvature > 0.0)
-    alpha = mixture.spread(np.maximum(np.sqrt(alpha), 1.0))
+    alpha = mixture.spread(np.clip(np.sqrt(alpha), 1.0, LONGEST_STEP))
     jump = np.maximum(root + 2.0 * alpha * step + alpha * alpha * bend, 0.0) ** 2
-    jump = mixture.normalised(np.maximum(jump, SMALLEST_STEP * twice))
+    jump = mixture.normalised(np.maximum(jump, LEAST_SHARE * twice))
     reached, factor = mixture.evaluate(jump)
     return np.where(mixture.spread(reached >= objective), jump * factor, twice)
 
@@ -669,8 +675,6 @@ def _pair_indices(pairs: Any, cascades: Cascades) -> tuple[np.ndarray, np.ndarra
 def _check_cascades(cascades: object) -> None:
     if not isinstance(cascades, Cascades):
         raise TypeError(f"cascades must be a Cascades; got {type(cascades).__name__}")
-    if cascades.n_nodes < 2:
-        raise ValueError(f"cascades must have at least 2 nodes; got {cascades.n_nodes}")
 
 
 def _check_bool(name: str, value: object) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import gammaln, xlogy
 
 from cascadenet.inference import _kernels, rates
+from cascadenet.inference.checkpoint import Checkpoint
 from cascadenet.inference.layout import Layout
 from cascadenet.inference.sampler import Chain, Model
 
@@ -45,6 +46,17 @@ class Schedule:
 
 class Record:
     """Running sums over the draws of one chain, its scalars and thinned networks."""
+
+    arrays = (
+        "hits",
+        "n_sum",
+        "mean_sum",
+        "square_sum",
+        "mean_hit",
+        "square_hit",
+        "exposure_sum",
+        "full_sum",
+    )
 
     def __init__(self, chain: Chain, schedule: Schedule) -> None:
         n_pairs = chain.layout.n_pairs
@@ -98,14 +110,17 @@ def rate_unit(chain: Chain) -> float:
 
 
 def _network(chain: Chain) -> dict[str, np.ndarray]:
-    """A draw of everything that predicts: network, b, delay parameters, transmissions."""
+    """A draw of everything that predicts: network, b, delay parameters, transmissions.
+
+    Columns are the null community, the occupied ones, and one that stands for all empty ones:
+    their endpoints have had no token, so their mean is the popularity beta.
+    """
     state = chain.state
     used = np.flatnonzero(state.n_pair).astype(np.int32)
-    flat = chain.model.prior == "flat"
-    return {
-        "weight": np.empty(0, np.float32) if flat else state.weight.astype(np.float32),
-        "sender": np.empty((0, 0), np.float32) if flat else state.sender.astype(np.float32),
-        "receiver": np.empty((0, 0), np.float32) if flat else state.receiver.astype(np.float32),
+    network = {
+        "weight": np.empty(0, np.float32),
+        "sender": np.empty((0, 0), np.float32),
+        "receiver": np.empty((0, 0), np.float32),
         "total": np.float64(state.total),
         "b": np.float64(state.b),
         "nu": np.float64(state.nu),
@@ -113,6 +128,15 @@ def _network(chain: Chain) -> dict[str, np.ndarray]:
         "used": used,
         "count": state.n_pair[used],
     }
+    if chain.model.prior == "flat":
+        return network
+    held = state.eta > 0
+    held[0] = True
+    rest = state.weight[~held].sum()
+    network["weight"] = np.append(state.weight[held], rest).astype(np.float32)
+    for name, ends in (("sender", state.sender), ("receiver", state.receiver)):
+        network[name] = np.column_stack((ends[:, held], state.beta)).astype(np.float32)
+    return network
 
 
 def scalar_names(model: Model) -> tuple[str, ...]:
@@ -169,7 +193,7 @@ def log_joint(chain: Chain) -> float:
         value += rows.size * np.log(state.nu)
         value -= state.nu * float(model.delay.cumulative(delays, state.theta).sum())
         return float(value + np.log(state.shape[state.parent[rows]]).sum())
-    value = rates.RateTarget(chain)(state.b)
+    value = rates.RateTarget(chain).at(state.b)()
     if model.background:
         ground = chain.layout.pair_ptr[:-1]
         n, c0, d0 = state.n_pair[ground], model.background_shape, state.background_rate
@@ -187,21 +211,35 @@ def run_chain(
     model: Model,
     schedule: Schedule,
     seed: np.random.SeedSequence,
-    advance: Progress,
+    progress: Progress,
+    checkpoint: Checkpoint | None = None,
 ) -> Record:
-    """Run one chain; its result depends on nothing but the arguments."""
+    """Run one chain; its result depends on nothing but data, model, schedule and seed.
+
+    With a checkpoint, goes on from the file where there is one, and writes it at the start, so
+    that a folder that cannot be written to is an error at once, then as it falls due, and at
+    the end.
+    """
     chain = Chain(layout, model, np.random.default_rng(seed))
     record = Record(chain, schedule)
+    if checkpoint is not None:
+        if checkpoint.restore(chain, record):
+            progress.step(chain.n_sweeps)
+        else:
+            checkpoint.write(chain, record)
     hold = schedule.tune // HOLD_SHARE
-    for sweep in range(schedule.sweeps):
-        if advance.stopped:
-            break
-        chain.adapting = sweep < schedule.tune
-        chain.holding = sweep < hold
+    while chain.n_sweeps < schedule.sweeps and not progress.stopped:
+        chain.adapting = chain.n_sweeps < schedule.tune
+        chain.holding = chain.n_sweeps < hold
+        recorded = not chain.adapting
         chain.sweep()
-        if sweep >= schedule.tune:
+        if recorded:
             record.add(chain, schedule)
-        advance.step()
+        progress.step()
+        if checkpoint is not None and checkpoint.due():
+            checkpoint.write(chain, record)
+    if checkpoint is not None:
+        checkpoint.write(chain, record)
     record.truncate()
     return record
 
@@ -218,11 +256,11 @@ class Progress:
 
             self._bar = tqdm(total=total, unit=" sweeps", desc="sampling", dynamic_ncols=True)
 
-    def step(self) -> None:
-        """Count one sweep."""
+    def step(self, sweeps: int = 1) -> None:
+        """Count sweeps."""
         if self._bar is not None:
             with self._lock:
-                self._bar.update()
+                self._bar.update(sweeps)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -239,6 +277,7 @@ def run_chains(
     seed: int,
     n_jobs: int,
     show_progress: bool,
+    checkpoints: list[Checkpoint] | None = None,
 ) -> tuple[list[Record], bool]:
     """Run chains in threads; chain i is the same however many run beside it.
 
@@ -256,7 +295,8 @@ def run_chains(
     try:
         with ThreadPoolExecutor(max_workers=min(n_jobs, chains)) as pool:
             running = [
-                pool.submit(run_chain, layout, model, schedule, one, progress) for one in seeds
+                pool.submit(run_chain, layout, model, schedule, one, progress, saved)
+                for one, saved in zip(seeds, checkpoints or [None] * chains, strict=True)
             ]
             try:
                 wait(running, return_when=FIRST_EXCEPTION)

@@ -12,6 +12,7 @@ import numpy as np
 
 from cascadenet.delays import Delay, get_delay
 from cascadenet.inference import chains as _chains
+from cascadenet.inference.checkpoint import open_checkpoints
 from cascadenet.inference.layout import Layout, build_layout
 from cascadenet.inference.sampler import Model
 from cascadenet.posterior import EdgeSums, Posterior
@@ -93,7 +94,7 @@ class CoupledHDP:
         balance_exposure: bool = True,
         open_world: bool | float = False,
         max_candidates: int | None = None,
-        network_draws: int = 100,
+        network_draws: int = 40,
     ) -> None:
         self.likelihood = likelihood
         self.delay = delay
@@ -115,6 +116,9 @@ class CoupledHDP:
         seed: int | None = None,
         n_jobs: int | None = None,
         progress: bool | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        checkpoint_every: float = 60.0,
     ) -> CoupledHDP:
         """Sample the posterior.
 
@@ -133,6 +137,13 @@ class CoupledHDP:
             Threads, one chain each; by default as many as there are cores.
         progress : bool, optional
             Show a progress bar; by default where stderr is a terminal.
+        checkpoint : path, optional
+            Folder for checkpoints of the chains. A run that was killed goes on from there with
+            ``resume=True`` and ends with the same bytes as one that was not.
+        resume : bool
+            Go on with the run in ``checkpoint``; data, settings and seed must be the same.
+        checkpoint_every : float
+            Seconds between two checkpoints of a chain.
 
         Returns
         -------
@@ -144,7 +155,11 @@ class CoupledHDP:
         ValueError
             Settings out of range.
         FormatError
-            Data the delay model cannot explain.
+            Data the delay model cannot explain; a damaged checkpoint or one of another run.
+        FileExistsError
+            ``checkpoint`` holds a run and ``resume`` is false.
+        OSError
+            ``checkpoint`` cannot be written to.
 
         Warns
         -----
@@ -155,8 +170,10 @@ class CoupledHDP:
         _check_count("draws", draws, 1)
         _check_count("tune", tune, 0)
         _check_count("chains", chains, 1)
+        if resume and (checkpoint is None or seed is None):
+            raise ValueError("resume=True needs checkpoint= and the seed of the run")
         if seed is None:
-            seed = secrets.randbits(64)
+            seed = secrets.randbits(63)
         _check_count("seed", seed, 0)
         n_jobs = n_jobs if n_jobs is not None else (os.cpu_count() or 1)
         _check_count("n_jobs", n_jobs, 1)
@@ -164,6 +181,11 @@ class CoupledHDP:
             cascades, background=self.background, max_candidates=self.max_candidates
         )
         schedule = _chains.Schedule(tune, draws, max(self.network_draws // chains, 1))
+        settings = self._settings() | {"draws": draws, "tune": tune, "chains": chains}
+        checkpoints = None
+        if checkpoint is not None:
+            run = {"data": cascades.fingerprint, "seed": seed, "settings": settings}
+            checkpoints = open_checkpoints(checkpoint, run, chains, checkpoint_every, resume)
         records, interrupted = _chains.run_chains(
             layout,
             model,
@@ -172,11 +194,11 @@ class CoupledHDP:
             seed=seed,
             n_jobs=n_jobs,
             show_progress=sys.stderr.isatty() if progress is None else progress,
+            checkpoints=checkpoints,
         )
         if interrupted:
             records = _same_length(records)
-        settings = self._settings() | {"draws": draws, "tune": tune, "chains": chains}
-        settings["interrupted"] = interrupted
+        settings = settings | {"interrupted": interrupted}
         self.posterior_ = _posterior(cascades, layout, model, records, settings, seed)
         _warn_unmixed(self.posterior_)
         return self
@@ -260,20 +282,20 @@ def _posterior(
 
     draws = sum(record.draws for record in records)
     exposure = (
-        sum(record.exposure_sum for record in records) / draws
+        _mean(records, "exposure_sum", draws)
         if model.delay.parameters
         else layout.exposure(model.delay, model.delay.default())[0]
     )
     sums = EdgeSums(
         draws=np.array([record.draws for record in records]),
         hits=np.stack([record.hits for record in records]),
-        n=sum(record.n_sum for record in records) / draws,
-        rate=sum(record.mean_sum for record in records) / draws,
-        square=sum(record.square_sum for record in records) / draws,
-        rate_hit=sum(record.mean_hit for record in records) / draws,
-        square_hit=sum(record.square_hit for record in records) / draws,
+        n=_mean(records, "n_sum", draws),
+        rate=_mean(records, "mean_sum", draws),
+        square=_mean(records, "square_sum", draws),
+        rate_hit=_mean(records, "mean_hit", draws),
+        square_hit=_mean(records, "square_hit", draws),
         exposure=exposure,
-        node_full=sum(record.full_sum for record in records) / draws,
+        node_full=_mean(records, "full_sum", draws),
     )
     return Posterior(
         nodes=cascades.nodes,
@@ -300,6 +322,16 @@ def _posterior(
             [np.full(len(record.networks), c) for c, record in enumerate(records)]
         ),
     )
+
+
+def _mean(records: list[_chains.Record], name: str, draws: int) -> np.ndarray:
+    """Mean of a running sum over all chains; the chains' own are released."""
+    total = getattr(records[0], name)
+    setattr(records[0], name, None)
+    for record in records[1:]:
+        total = total + getattr(record, name)
+        setattr(record, name, None)
+    return total / draws
 
 
 def _warn_unmixed(posterior: Posterior) -> None:

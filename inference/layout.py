@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,8 @@ class Layout:
 
     Infections are ordered by child, pairs by child and then source; only pairs that met in a
     cascade are listed, for all others the exposure is that of the source alone
-    (:meth:`exposure`). Times are in units of the median candidate delay.
+    (:meth:`exposure`). Times are in units of the
+    median candidate delay unless another unit was given.
 
     Attributes
     ----------
@@ -37,8 +39,8 @@ class Layout:
         Index of each row in the flat arrays of the cascades.
     cand_ptr : int64 array, shape (M + 1,)
         Candidate parents of each row; seeds have none.
-    cand_pair, cand_delay : int32 and float64 array, shape (Q,)
-        Pair and delay (internal unit) of each candidate.
+    cand_pair : int32 array, shape (Q,)
+        Pair of each candidate.
     pair_ptr : int64 array, shape (N + 1,)
         Pairs into node v.
     pair_source, pair_child : int32 array, shape (P,)
@@ -59,7 +61,6 @@ class Layout:
     infection: np.ndarray
     cand_ptr: np.ndarray
     cand_pair: np.ndarray
-    cand_delay: np.ndarray
     pair_ptr: np.ndarray
     pair_source: np.ndarray
     pair_child: np.ndarray
@@ -69,6 +70,7 @@ class Layout:
     _offset: np.ndarray = field(repr=False)
     _cascade: np.ndarray = field(repr=False)
     _node: np.ndarray = field(repr=False)
+    _time: np.ndarray = field(repr=False)  # user's unit
     _n_earlier: np.ndarray = field(repr=False)
     _first_cand: np.ndarray = field(repr=False)
     _influence: np.ndarray = field(repr=False)  # time from infection to the end of its influence
@@ -83,6 +85,29 @@ class Layout:
     def n_infections(self) -> int:
         """Number of infections, seeds included."""
         return self.infection.size
+
+    def delays(self) -> np.ndarray:
+        """Delay of every candidate, internal unit, float64 (Q,); a background one's since the
+        start of its cascade."""
+        delays = np.empty(self.cand_pair.size)
+        _kernels.fill_delays(
+            self.infection,
+            self._offset,
+            self._cascade,
+            self._time,
+            self._n_earlier,
+            self._first_cand,
+            self.background,
+            self.cand_ptr,
+            delays,
+        )
+        delays /= self.unit
+        return delays
+
+    @cached_property
+    def cand_delay(self) -> np.ndarray:
+        """The delays, kept for models that need them at every sweep."""
+        return self.delays()
 
     def exposure(self, delay: Delay, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Exposure of the listed pairs and, for all others, of each source.
@@ -101,6 +126,7 @@ class Layout:
         node_full : float64 array, shape (N,)
             E_uv of source u and any child it never met.
         """
+        delays = self.cand_delay if delay.parameters else self.delays()
         infection_full = delay.cumulative(self._influence, theta)
         node_full = np.bincount(self._node, weights=infection_full, minlength=self.n_nodes)
         node_cascades = np.bincount(self._node, minlength=self.n_nodes)
@@ -117,7 +143,7 @@ class Layout:
             self.pair_source,
             self.background,
             self.cand_ptr,
-            delay.cumulative(self.cand_delay, theta),
+            delay.cumulative(delays, theta),
             infection_full,
             node_full,
             node_cascades,
@@ -159,7 +185,11 @@ class Layout:
 
 
 def build_layout(
-    cascades: Cascades, *, background: bool = False, max_candidates: int | None = None
+    cascades: Cascades,
+    *,
+    background: bool = False,
+    max_candidates: int | None = None,
+    unit: float | None = None,
 ) -> Layout:
     """Lay cascades out by child.
 
@@ -172,41 +202,89 @@ def build_layout(
     max_candidates : int, optional
         A node stops acting once so many later infections have followed in its cascade; its
         exposure ends there too.
+    unit : float, optional
+        Internal unit of time; by default the median candidate delay.
 
     Returns
     -------
     Layout
     """
     node, time, offset = cascades.node, cascades.time, cascades.offset
-    n_nodes, size = cascades.n_nodes, node.size
     cascade = np.repeat(np.arange(cascades.n_cascades), np.diff(offset))
     n_earlier = _count_earlier(time, offset, cascade)
     influence = cascades.horizon[cascade] - time
-    first_cand = np.zeros(size, np.int64)
+    first_cand = np.zeros(node.size, np.int64)
     if max_candidates is not None:
         first_cand = np.maximum(n_earlier - max_candidates, 0)
-        leaver = np.arange(size) + max_candidates  # the infection that pushes this one out
+        leaver = np.arange(node.size) + max_candidates  # the infection that pushes this one out
         inside = leaver < offset[cascade + 1]
         influence[inside] = time[leaver[inside]] - time[np.flatnonzero(inside)]
     infection = np.argsort(node, kind="stable")
-    child_ptr = _pointers(np.bincount(node, minlength=n_nodes))
+    child_ptr = _pointers(np.bincount(node, minlength=cascades.n_nodes))
+    met = (child_ptr, infection, offset, cascade, node)
+    pair_ptr, pair_source = _list_pairs(met, first_cand, background)
+    candidates = _list_candidates(met, n_earlier, first_cand, pair_ptr, pair_source, background)
+    layout = Layout(
+        n_nodes=cascades.n_nodes,
+        unit=1.0,
+        background=background,
+        n_cut=int(first_cand.sum()),
+        child_ptr=child_ptr,
+        infection=infection,
+        pair_ptr=pair_ptr,
+        pair_source=pair_source,
+        pair_child=np.repeat(np.arange(cascades.n_nodes, dtype=np.int32), np.diff(pair_ptr)),
+        **candidates,
+        _offset=offset,
+        _cascade=cascade,
+        _node=node,
+        _time=time,
+        _n_earlier=n_earlier,
+        _first_cand=first_cand,
+        _influence=influence,
+        _background_exposure=_background_exposure(cascades, n_earlier, cascade),
+    )
+    if unit is None:
+        delays = layout.delays()
+        unit = float(np.median(delays, overwrite_input=True)) if delays.size else 1.0
+    return replace(
+        layout,
+        unit=unit,
+        _influence=influence / unit,
+        _background_exposure=layout._background_exposure / unit,
+    )
 
-    shared = (child_ptr, infection, offset, cascade, node)
+
+def _list_pairs(
+    met: tuple[np.ndarray, ...], first_cand: np.ndarray, background: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs into each node that met in a cascade, pointers (N + 1,) and sources (P,)."""
+    n_nodes = met[0].size - 1
     pair_count = np.full(n_nodes, int(background), np.int64)
-    _kernels.count_pairs(*shared, first_cand, pair_count)
+    _kernels.count_pairs(*met, first_cand, pair_count)
     pair_ptr = _pointers(pair_count)
     pair_source = np.full(pair_ptr[-1], BACKGROUND, np.int32)
     cursor = pair_ptr[:-1] + int(background)
-    _kernels.fill_pairs(*shared, first_cand, cursor, pair_source)
+    _kernels.fill_pairs(*met, first_cand, cursor, pair_source)
+    return pair_ptr, pair_source
 
+
+def _list_candidates(
+    met: tuple[np.ndarray, ...],
+    n_earlier: np.ndarray,
+    first_cand: np.ndarray,
+    pair_ptr: np.ndarray,
+    pair_source: np.ndarray,
+    background: bool,
+) -> dict[str, np.ndarray]:
+    """Candidates of each infection, and for each pair the infections it could explain."""
     width = n_earlier - first_cand
     width += (n_earlier > 0) & background
-    cand_ptr = _pointers(width[infection])
+    cand_ptr = _pointers(width[met[1]])
     cand_pair = np.empty(cand_ptr[-1], np.int32)
-    cand_delay = np.empty(cand_ptr[-1])
+    pair_width = np.zeros(pair_source.size, np.int64)
     _kernels.fill_candidates(
-        *shared,
-        time,
+        *met,
         n_earlier,
         first_cand,
         pair_ptr,
@@ -214,39 +292,19 @@ def build_layout(
         background,
         cand_ptr,
         cand_pair,
-        cand_delay,
+        pair_width,
     )
-    inc_ptr = _pointers(np.bincount(cand_pair, minlength=pair_source.size))
+    inc_ptr = _pointers(pair_width)
     inc_infection = np.empty(cand_pair.size, np.int32)
     inc_position = np.empty(cand_pair.size, np.int32)
     _kernels.fill_incidence(cand_ptr, cand_pair, inc_ptr[:-1].copy(), inc_infection, inc_position)
-
-    unit = float(np.median(cand_delay)) if cand_delay.size else 1.0
-    cand_delay /= unit
-    return Layout(
-        n_nodes=n_nodes,
-        unit=unit,
-        background=background,
-        n_cut=int(first_cand.sum()),
-        child_ptr=child_ptr,
-        infection=infection,
-        cand_ptr=cand_ptr,
-        cand_pair=cand_pair,
-        cand_delay=cand_delay,
-        pair_ptr=pair_ptr,
-        pair_source=pair_source,
-        pair_child=np.repeat(np.arange(n_nodes, dtype=np.int32), np.diff(pair_ptr)),
-        inc_ptr=inc_ptr,
-        inc_infection=inc_infection,
-        inc_position=inc_position,
-        _offset=offset,
-        _cascade=cascade,
-        _node=node,
-        _n_earlier=n_earlier,
-        _first_cand=first_cand,
-        _influence=influence / unit,
-        _background_exposure=_background_exposure(cascades, n_earlier, cascade) / unit,
-    )
+    return {
+        "cand_ptr": cand_ptr,
+        "cand_pair": cand_pair,
+        "inc_ptr": inc_ptr,
+        "inc_infection": inc_infection,
+        "inc_position": inc_position,
+    }
 
 
 def _pointers(counts: np.ndarray) -> np.ndarray:

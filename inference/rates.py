@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,32 +106,33 @@ class RateTarget:
         self.unlisted = np.maximum(mass - listed, 0.0)
         self.total_shape = self.shape.sum() + self.unlisted.sum()
 
-    def __call__(
+    def at(
         self,
         b: float,
-        *,
-        scale: float = 1.0,
         exposure: np.ndarray | None = None,
         node_full: np.ndarray | None = None,
-    ) -> float:
-        """Log density with all shapes multiplied by ``scale``; hazards of the parents left out."""
+    ) -> Callable[[float], float]:
+        """Log density as a function of a factor on all shapes; the parents' hazards left out.
+
+        The pass over all pairs is done here, once; each call costs the used pairs only.
+        """
         state = self.chain.state
-        exposure = state.exposure if exposure is None else exposure
-        node_full = state.node_full if node_full is None else node_full
-        log_rate = np.log(exposure + b)
-        value = scale * (
-            self.total_shape * math.log(b)
-            - (self.shape * log_rate).sum()
-            - (self.unlisted * np.log(node_full + b)).sum()
-        )
-        value -= (self.n * log_rate[self.carried]).sum()
-        r = scale * self.shape_carried
-        return float(value + (gammaln(r + self.n) - gammaln(r)).sum())
+        log_rate = np.log((state.exposure if exposure is None else exposure) + b)
+        full = state.node_full if node_full is None else node_full
+        by_shape = self.total_shape * math.log(b)
+        by_shape -= (self.shape * log_rate).sum() + (self.unlisted * np.log(full + b)).sum()
+        by_count = (self.n * log_rate[self.carried]).sum()
+
+        def density(scale: float = 1.0) -> float:
+            r = scale * self.shape_carried
+            return float(scale * by_shape - by_count + (gammaln(r + self.n) - gammaln(r)).sum())
+
+        return density
 
 
-def _log_gamma_density(x: float, prior: tuple[float, float]) -> float:
-    """Log Gamma(shape, rate) density of x up to a constant."""
-    return (prior[0] - 1.0) * math.log(x) - prior[1] * x
+def _log_prior_ratio(new: float, old: float, prior: tuple[float, float]) -> float:
+    """Log ratio of Gamma(shape, rate) densities of two values on the log scale."""
+    return prior[0] * math.log(new / old) - prior[1] * (new - old)
 
 
 def _accept(chain: Chain, name: str, log_ratio: float) -> bool:
@@ -158,47 +160,51 @@ def _set_b(chain: Chain, b: float) -> None:
 
 
 def update_b(chain: Chain) -> None:
-    """Random walk of log b, then of log Lambda and log b together along their ridge (3.2).
+    """Random walks of log b, of log Lambda, and of both along their ridge (3.2).
 
-    The second move leaves the prior mean Lambda p / b of all rates where it is.
+    The last one leaves the prior mean Lambda p / b of all rates where it is.
     """
-    state, prior = chain.state, chain.model.b_prior
+    state, b_prior, total_prior = chain.state, chain.model.b_prior, chain.model.total_prior
     target = RateTarget(chain)
-    current = target(state.b)
+    current = target.at(state.b)
+
     b = state.b * math.exp(_step(chain, "b"))
-    proposed = target(b)
-    log_ratio = proposed - current + math.log(b / state.b)
-    log_ratio += _log_gamma_density(b, prior) - _log_gamma_density(state.b, prior)
+    proposed = target.at(b)
+    log_ratio = proposed() - current() + _log_prior_ratio(b, state.b, b_prior)
     if _accept(chain, "b", log_ratio):
         current = proposed
         _set_b(chain, b)
-    c = math.exp(_step(chain, "scale"))
-    b, total = c * state.b, c * state.total
-    log_ratio = target(b, scale=c) - current + 2.0 * math.log(c)
-    log_ratio += _log_gamma_density(b, prior) - _log_gamma_density(state.b, prior)
-    total_prior = chain.model.total_prior
-    log_ratio += _log_gamma_density(total, total_prior)
-    log_ratio -= _log_gamma_density(state.total, total_prior)
-    if _accept(chain, "scale", log_ratio):
-        state.total = total
-        if chain.edge_pairs is None:
-            state.shape *= c
-        else:
-            state.shape[chain.edge_pairs] *= c
+
+    c = math.exp(_step(chain, "Lambda"))
+    log_ratio = current(c) - current()
+    log_ratio += _log_prior_ratio(c * state.total, state.total, total_prior)
+    scale = c if _accept(chain, "Lambda", log_ratio) else 1.0
+
+    c = math.exp(_step(chain, "ridge"))
+    b = c * state.b
+    log_ratio = target.at(b)(c * scale) - current(scale)
+    log_ratio += _log_prior_ratio(b, state.b, b_prior)
+    total = scale * state.total
+    log_ratio += _log_prior_ratio(c * total, total, total_prior)
+    if _accept(chain, "ridge", log_ratio):
+        scale *= c
         _set_b(chain, b)
+
+    state.total *= scale
+    if chain.edge_pairs is None:
+        state.shape *= scale
+    else:
+        state.shape[chain.edge_pairs] *= scale
 
 
 def update_delay(chain: Chain) -> None:
     """Random walk of each delay parameter on its unconstrained scale (3.2)."""
     layout, state, delay = chain.layout, chain.state, chain.model.delay
     target = RateTarget(chain)
-    rows = np.flatnonzero(np.diff(layout.cand_ptr) > 0)
-    chosen = layout.cand_pair[layout.cand_ptr[rows] + state.choice[rows]]
-    rows = rows[layout.pair_source[chosen] >= 0]
-    delays = layout.cand_delay[layout.cand_ptr[rows] + state.choice[rows]]
+    delays = _chosen_delays(chain)
 
     def density(theta: np.ndarray, phi: np.ndarray, *exposures: np.ndarray) -> float:
-        value = target(state.b, exposure=exposures[0], node_full=exposures[1])
+        value = target.at(state.b, *exposures)()
         value += float(delay.log_hazard(delays, theta).sum())
         return value + delay.log_prior_unconstrained(phi)
 
@@ -224,10 +230,12 @@ def update_background(chain: Chain) -> None:
     def density(d: float) -> float:
         value = layout.n_nodes * model.background_shape * math.log(d)
         value -= float(((model.background_shape + n) * np.log(exposure + d)).sum())
-        return value + _log_gamma_density(d, model.background_rate_prior) + math.log(d)
+        return value
 
     d = state.background_rate * math.exp(_step(chain, "background"))
-    if _accept(chain, "background", density(d) - density(state.background_rate)):
+    log_ratio = density(d) - density(state.background_rate)
+    log_ratio += _log_prior_ratio(d, state.background_rate, model.background_rate_prior)
+    if _accept(chain, "background", log_ratio):
         state.background_rate = d
         state.rate[ground] = exposure + d
 
@@ -247,10 +255,38 @@ def draw_tree_parents(chain: Chain) -> None:
 
 def update_nu(chain: Chain) -> None:
     """Rate nu of the tree likelihood's delay density, conjugate (4)."""
-    layout, state, model = chain.layout, chain.state, chain.model
-    rows = np.flatnonzero(np.diff(layout.cand_ptr) > 0)
-    delays = layout.cand_delay[layout.cand_ptr[rows] + state.choice[rows]]
+    state, model = chain.state, chain.model
+    delays = _chosen_delays(chain)
     cumulative = float(model.delay.cumulative(delays, state.theta).sum())
     shape, rate = model.nu_prior
-    state.nu = chain.rng.standard_gamma(shape + rows.size) / (rate + cumulative)
+    state.nu = chain.rng.standard_gamma(shape + delays.size) / (rate + cumulative)
     set_tree_weight(chain)
+
+
+def update_tree_delay(chain: Chain) -> None:
+    """Random walk of each delay parameter of the tree likelihood (4)."""
+    state, delay = chain.state, chain.model.delay
+    delays = _chosen_delays(chain)
+
+    def density(phi: np.ndarray) -> float:
+        theta = delay.from_unconstrained(phi)
+        value = float(delay.log_hazard(delays, theta).sum())
+        value -= state.nu * float(delay.cumulative(delays, theta).sum())
+        return value + delay.log_prior_unconstrained(phi)
+
+    phi = delay.to_unconstrained(state.theta)
+    for j, name in enumerate(delay.parameters):
+        proposal = phi.copy()
+        proposal[j] += _step(chain, name)
+        if _accept(chain, name, density(proposal) - density(phi)):
+            phi = proposal
+    state.theta = delay.from_unconstrained(phi)
+    set_tree_weight(chain)
+
+
+def _chosen_delays(chain: Chain) -> np.ndarray:
+    """Delay between each infection and its parent, seeds and background ones left out."""
+    layout, state = chain.layout, chain.state
+    rows = np.flatnonzero(state.parent >= 0)
+    rows = rows[layout.pair_source[state.parent[rows]] >= 0]
+    return layout.cand_delay[layout.cand_ptr[rows] + state.choice[rows]]

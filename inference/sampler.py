@@ -31,8 +31,8 @@ class Model:
     background: bool = False
     balance_exposure: bool = True
     reserve: float = 0.0  # base mass of the open-world atom, 0 for a closed world
-    token_passes: int = 1
-    split_merges: int = 2
+    token_passes: int = 3
+    split_merges: int = 10
     alpha_prior: tuple[float, float] = (1.0, 1.0)
     concentration_shape: float = 1.0
     total_prior: tuple[float, float] = (1.0, 1e-4)
@@ -104,10 +104,10 @@ class Chain:
         self.holding = True  # concentrations are held at their start values
         self.n_sweeps = 0
         self.base = _base_measure(layout.n_nodes, model.reserve)
-        self.edge_pairs = np.flatnonzero(layout.pair_source >= 0) if layout.background else None
+        self.edge_pairs: np.ndarray | None = None  # pairs of nodes, where others are listed too
         self.state = _start(self)
         self.updates = sweep_updates(model)
-        refresh_shape(self)
+        adopt_parents(self, layout, np.zeros(layout.n_infections, np.int32))
         rates.draw_tree_parents(self)  # no counts yet that could attract
 
     def sweep(self) -> None:
@@ -121,6 +121,8 @@ def sweep_updates(model: Model) -> tuple[Update, ...]:
     """Updates of one sweep, in the order that makes the partially collapsed sampler valid."""
     if model.likelihood == "tree":
         updates: list[Update] = [rates.draw_tree_parents, rates.update_nu]
+        if model.delay.parameters:
+            updates.append(rates.update_tree_delay)
     else:
         updates = [rates.draw_parents, rates.swap_parents, rates.update_b]
         if model.delay.parameters:
@@ -166,6 +168,35 @@ def refresh_shape(chain: Chain) -> None:
         )
 
 
+def adopt_parents(chain: Chain, layout: Layout, choice: np.ndarray) -> None:
+    """Give a chain other data, and parents to go with them; everything else stays.
+
+    Parameters
+    ----------
+    chain : Chain
+    layout : Layout
+        Of the same nodes, and with a background source if and only if the old one has it.
+    choice : int array, shape (M,)
+        Position of each infection's parent among its candidates; any value for seeds.
+    """
+    state, model = chain.state, chain.model
+    rows = np.flatnonzero(np.diff(layout.cand_ptr) > 0)
+    chain.layout = layout
+    chain.edge_pairs = np.flatnonzero(layout.pair_source >= 0) if layout.background else None
+    state.choice = np.zeros(layout.n_infections, np.int32)
+    state.choice[rows] = choice[rows]
+    state.parent = np.full(layout.n_infections, -1, np.int32)
+    state.parent[rows] = layout.cand_pair[layout.cand_ptr[rows] + state.choice[rows]]
+    state.n_pair = np.bincount(state.parent[rows], minlength=layout.n_pairs).astype(np.int32)
+    state.shape = np.full(layout.n_pairs, model.background_shape)
+    if model.likelihood == "survival":
+        rates.set_theta(chain, state.theta, *layout.exposure(model.delay, state.theta))
+    else:
+        state.rate, state.exposure = np.ones(layout.n_pairs), np.zeros(layout.n_pairs)
+        rates.set_tree_weight(chain)
+    refresh_shape(chain)
+
+
 def _base_measure(n_nodes: int, reserve: float) -> np.ndarray:
     """Base measure of node popularity: uniform, with one more atom in an open world."""
     if reserve == 0.0:
@@ -174,7 +205,7 @@ def _base_measure(n_nodes: int, reserve: float) -> np.ndarray:
 
 
 def _start(chain: Chain) -> State:
-    """Thirty communities that differ by chance only, and no infection explained yet.
+    """Thirty communities that will differ by chance only; data come with `adopt_parents`.
 
     One community at the start, or free concentrations, lead the chain into "no structure".
     """
@@ -184,17 +215,16 @@ def _start(chain: Chain) -> State:
     weight = np.zeros(width)
     weight[0 if model.null_community else 1 : min(START_COMMUNITIES, model.truncation) + 1] = 1.0
     empty = np.empty(0, np.int32)
-    theta = model.delay.default()
-    state = State(
-        choice=np.zeros(layout.n_infections, np.int32),
-        parent=np.full(layout.n_infections, -1, np.int32),
-        n_pair=np.zeros(layout.n_pairs, np.int32),
-        shape=np.full(layout.n_pairs, model.background_shape),
-        rate=np.ones(layout.n_pairs),
-        exposure=np.zeros(layout.n_pairs),
+    return State(
+        choice=empty,
+        parent=empty,
+        n_pair=empty,
+        shape=np.empty(0),
+        rate=np.empty(0),
+        exposure=np.empty(0),
         node_full=np.zeros(n_nodes),
         cand_weight=np.empty(0),
-        theta=theta,
+        theta=model.delay.default(),
         total=float(n_nodes),
         b=1.0,
         background_rate=model.background_rate_prior[0] / model.background_rate_prior[1],
@@ -213,12 +243,3 @@ def _start(chain: Chain) -> State:
         sent=np.zeros((size, width), np.int64),
         received=np.zeros((size, width), np.int64),
     )
-    rows = np.diff(layout.cand_ptr) > 0
-    state.parent[rows] = layout.cand_pair[layout.cand_ptr[:-1][rows]]
-    np.add.at(state.n_pair, state.parent[rows], 1)
-    chain.state = state
-    if model.likelihood == "survival":
-        rates.set_theta(chain, theta, *layout.exposure(model.delay, theta))
-    else:
-        rates.set_tree_weight(chain)
-    return state

@@ -1,0 +1,266 @@
+"""Accuracy and cost of network inference; prints the figures of docs/benchmarks.md.
+
+    python benchmarks/cascades.py kronecker      short chains against the published programs
+    python benchmarks/cascades.py default        the same data with the default number of draws
+    python benchmarks/cascades.py small          infopath-example and netinf-example
+    python benchmarks/cascades.py communities    what the community prior adds, and where it does not
+    python benchmarks/cascades.py real           us-policies and memetracker-forest
+    python benchmarks/cascades.py kernels        parent and swap updates per second
+
+Run from a checkout with the published data in ../shared/data or in $CASCADENET_DATA. Times are CPU
+seconds of one process with warm kernels; each part also times a fixed NumPy job in the same run, as
+a yardstick between machines.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import cascadenet as cn
+from cascadenet.inference import CoOccurrence, NetRate, rates
+from cascadenet.inference.layout import build_layout
+from cascadenet.inference.sampler import Chain, Model
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("CASCADENET_DATA", ROOT.parent / "shared" / "data")) / "cascades"
+
+
+def yardstick() -> float:
+    """CPU seconds of a fixed single-threaded NumPy job, median of five."""
+    values = np.random.default_rng(0).random(4_000_000)
+    times = []
+    for _ in range(5):
+        start = time.process_time()
+        np.sort(values)
+        times.append(time.process_time() - start)
+    return float(np.median(times))
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def scores(edges: pd.DataFrame, truth: pd.DataFrame, cascades: cn.Cascades) -> dict[str, float]:
+    """Scores over all ordered pairs of nodes."""
+    score = cn.metrics.score_edges(edges, truth, cascades)
+    return {
+        "AUPRC": score.auprc,
+        "ROC AUC": score.roc_auc,
+        "best F1": score.best_f1,
+        "F1@E": score.f1_at_true,
+        "p@100": score.precision_at(100),
+        "p@500": score.precision_at(500),
+        "p@1000": score.precision_at(1000),
+    }
+
+
+def timed(model, cascades: cn.Cascades, **fit) -> tuple[pd.DataFrame, float]:
+    """Edge table and CPU seconds of a fit and its table."""
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        edges = model.fit(cascades, **fit).edges()
+    return edges, time.process_time() - start
+
+
+def show(rows: list[dict]) -> None:
+    """Print a table."""
+    print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
+
+
+def read_kronecker() -> tuple[cn.Cascades, pd.DataFrame]:
+    """All 1024 nodes are given; 819 of them occur in cascades."""
+    folder = DATA / "netrate-kronecker"
+    cascades = cn.Cascades.read_csv(folder / "cascades.csv.gz", horizon=10, nodes=range(1024))
+    return cascades, cn.read_network(folder / "edges.csv.gz")
+
+
+SHORT = {"draws": 100, "tune": 50, "chains": 1}
+
+
+def kronecker(seeds: int = 5) -> None:
+    """One chain of 150 sweeps, several seeds."""
+    cascades, truth = read_kronecker()
+    timed(cn.CoupledHDP(), cascades, draws=2, tune=2, chains=1, seed=0)  # compile
+    memory = peak_memory()
+    rows = []
+    for name, model in (
+        ("CoupledHDP", cn.CoupledHDP()),
+        ("CoupledHDP, flat prior", cn.CoupledHDP(prior="flat")),
+        ("CoupledHDP, tree likelihood", cn.CoupledHDP(likelihood="tree")),
+    ):
+        runs = []
+        for seed in range(seeds):
+            edges, seconds = timed(model, cascades, seed=seed, **SHORT)
+            runs.append({"CPU s": seconds} | scores(edges, truth, cascades))
+        table = pd.DataFrame(runs)
+        rows.append({"method": name, "": "mean"} | table.mean().to_dict())
+        worst = table.min().to_dict() | {"CPU s": table["CPU s"].max()}
+        rows.append({"method": "", "": "worst"} | worst)
+    for name, model in (("NetRate", NetRate()), ("CoOccurrence", CoOccurrence())):
+        edges, seconds = timed(model, cascades)
+        rows.append({"method": name, "": ""} | {"CPU s": seconds} | scores(edges, truth, cascades))
+    show(rows)
+    print(f"peak memory up to and including a first short fit: {memory:.0f} MB")
+
+
+def default() -> None:
+    """Default draws and chains, with what the diagnostics say of them."""
+    cascades, truth = read_kronecker()
+    timed(cn.CoupledHDP(), cascades, draws=2, tune=2, chains=1, seed=0)
+    wall = time.perf_counter()
+    model = cn.CoupledHDP()
+    edges, seconds = timed(model, cascades, seed=0)
+    wall = time.perf_counter() - wall
+    show([{"CPU s": seconds, "wall s": wall} | scores(edges, truth, cascades)])
+    print(model.posterior_.diagnostics().round(3).to_string())
+    print(model.posterior_.structure_agreement())
+    print(f"peak memory: {peak_memory():.0f} MB")
+
+
+def small() -> None:
+    """The two small published examples."""
+    rows = []
+    for name, observed in (("infopath-example", {"window": 10}), ("netinf-example", {})):
+        folder = DATA / name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # netinf-example states no horizon
+            cascades = cn.Cascades.read_csv(
+                folder / "cascades.csv.gz", nodes=range(32), **observed
+            )
+        truth = cn.read_network(folder / "edges.csv.gz")
+        for method, model, fit in (
+            ("CoupledHDP", cn.CoupledHDP(), {"seed": 0, "draws": 500, "tune": 500, "chains": 2}),
+            (
+                "CoupledHDP, flat prior",
+                cn.CoupledHDP(prior="flat"),
+                {"seed": 0, "draws": 500, "tune": 500, "chains": 2},
+            ),
+            ("NetRate", NetRate(), {}),
+        ):
+            edges, seconds = timed(model, cascades, **fit)
+            rows.append(
+                {"data": name, "method": method, "CPU s": seconds}
+                | scores(edges, truth, cascades)
+            )
+    show(rows)
+
+
+def communities(networks: int = 5) -> None:
+    """Community prior against the flat one, on networks it fits and on others it does not."""
+    for kind in ("drawn from the model", "planted, equal degrees"):
+        rows = []
+        for seed in range(networks):
+            if kind == "drawn from the model":
+                network, _ = cn.simulate.model_network(200, 5, 1400, seed=seed)
+            else:
+                network = cn.simulate.community_network(seed=seed)
+            data = cn.simulate.simulate_cascades(
+                network, 150, nodes=range(200), horizon=0.8, seed=seed
+            )
+            rows.append(compare_priors(network, data, seed))
+        table = pd.DataFrame(rows)
+        print(f"\n{kind}: {networks} networks, 150 cascades each")
+        show(rows)
+        for column in ("gain", "AUC unused"):
+            mean, error = table[column].mean(), table[column].std() / np.sqrt(networks)
+            print(f"{column}: {mean:.3f} +- {error:.3f}")
+
+
+def compare_priors(network: pd.DataFrame, data, seed: int) -> dict[str, float]:
+    """AUPRC of both priors, and AUC of the predictive on pairs that carried nothing."""
+    cascades = data.cascades
+    fit = {"draws": 300, "tune": 300, "chains": 2, "seed": seed}
+    hdp, seconds = timed(model := cn.CoupledHDP(), cascades, **fit)
+    flat, _ = timed(cn.CoupledHDP(prior="flat"), cascades, **fit)
+    carried = data.parents.dropna(subset=["parent"])
+    used = carried[["parent", "node"]].drop_duplicates()
+    used.columns = ["source", "target"]
+    used["source"] = used["source"].astype(int)
+    matrix = model.posterior_.predictive_matrix()
+    source, target = np.nonzero(~np.eye(len(matrix), dtype=bool))
+    predictive = pd.DataFrame({"source": source, "target": target, "prob": matrix[source, target]})
+    a = cn.metrics.score_edges(hdp, network, cascades).auprc
+    b = cn.metrics.score_edges(flat, network, cascades).auprc
+    unused = cn.metrics.score_edges(predictive, network, cascades, exclude=used).roc_auc
+    found = model.posterior_.scalars["n_communities"].mean()
+    return {
+        "edges": len(network),
+        "used": len(used),
+        "hdp": a,
+        "flat": b,
+        "gain": a - b,
+        "AUC unused": unused,
+        "communities": found,
+        "CPU s": seconds,
+    }
+
+
+def real() -> None:
+    """Real data without a graph: cost, memory and mixing. One process each, for the memory."""
+    if len(sys.argv) > 2:
+        _real(sys.argv[2])
+        return
+    for name in ("us-policies", "memetracker-forest"):
+        subprocess.run([sys.executable, __file__, "real", name], check=True)
+
+
+def _real(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # neither file states a horizon
+        cascades = cn.Cascades.read_csv(DATA / name / "cascades.csv.gz")
+    sweeps = 1000 if name == "us-policies" else 150
+    model = cn.CoupledHDP(delay="decay", background=True)
+    start = time.perf_counter()
+    _, seconds = timed(model, cascades, draws=sweeps // 2, tune=sweeps // 2, chains=2, seed=0)
+    wall = time.perf_counter() - start
+    posterior = model.posterior_
+    print(f"\n{name}: {cascades!r}")
+    print(
+        f"{2 * sweeps} sweeps in {wall:.0f} s, {2 * sweeps / wall:.1f} sweeps/s on two threads; "
+        f"{seconds:.0f} CPU s; peak memory {peak_memory():.0f} MB"
+    )
+    print(posterior.diagnostics().round(3).to_string())
+    print(posterior.structure_agreement())
+
+
+def kernels() -> None:
+    """Throughput of the parent and swap updates on netrate-kronecker."""
+    cascades, _ = read_kronecker()
+    layout = build_layout(cascades)
+    chain = Chain(layout, Model(delay=cn.delays.get_delay("exponential")), np.random.default_rng(0))
+    for _ in range(20):
+        chain.sweep()
+    drawn = int((np.diff(layout.cand_ptr) > 0).sum())
+    width = layout.cand_pair.size / drawn
+    rows = []
+    for update in (rates.draw_parents, rates.swap_parents):
+        seconds = []
+        for _ in range(30):
+            start = time.process_time()
+            update(chain)
+            seconds.append(time.process_time() - start)
+        million = drawn / float(np.median(seconds)) / 1e6
+        rows.append(
+            {"update": update.__name__, "candidates": width, "million infections/s": million}
+        )
+    show(rows)
+
+
+if __name__ == "__main__":
+    parts = {f.__name__: f for f in (kronecker, default, small, communities, real, kernels)}
+    if len(sys.argv) < 2 or sys.argv[1] not in parts:
+        sys.exit(__doc__)
+    parts[sys.argv[1]]()
+    print(f"yardstick: sorting 4 million doubles takes {yardstick():.3f} CPU s")

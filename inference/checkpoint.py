@@ -1,0 +1,175 @@
+"""Checkpoints of running chains: written atomically, checksummed, refused when they do not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import time
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cascadenet.errors import FormatError
+from cascadenet.files import atomic_path
+
+if TYPE_CHECKING:
+    from cascadenet.inference.chains import Record
+    from cascadenet.inference.sampler import Chain
+
+MAGIC = b"cascadenet checkpoint\n"
+FORMAT = 1
+DIGEST = hashlib.sha256().digest_size
+
+
+@dataclass
+class Checkpoint:
+    """Where one chain is saved, and what a file must say to belong to the run.
+
+    Attributes
+    ----------
+    path : Path
+        File of this chain.
+    run : dict
+        Data, settings and seed of the run; a file with another is refused.
+    every : float
+        Seconds between two writes.
+    """
+
+    path: Path
+    run: dict[str, Any]
+    every: float
+    _last: float = 0.0
+
+    def due(self) -> bool:
+        """Whether it is time to write again."""
+        return time.monotonic() - self._last >= self.every
+
+    def write(self, chain: Chain, record: Record) -> None:
+        """Replace the file by the present state of a chain, or leave the old one whole."""
+        meta: dict[str, Any] = {
+            "format": FORMAT,
+            "run": self.run,
+            "n_sweeps": chain.n_sweeps,
+            "rng": chain.rng.bit_generator.state,
+            "draws": record.draws,
+            "networks": len(record.networks),
+            "scalars": list(record.scalars),
+            "state": {},
+        }
+        arrays: dict[str, np.ndarray] = {}
+        for field in fields(chain.state):
+            value = getattr(chain.state, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[f"state_{field.name}"] = value
+            else:
+                meta["state"][field.name] = value
+        for name in record.arrays:
+            arrays[f"record_{name}"] = getattr(record, name)
+        for i, values in enumerate(record.scalars.values()):
+            arrays[f"scalar_{i}"] = values
+        for i, network in enumerate(record.networks):
+            for name, value in network.items():
+                arrays[f"network_{i}_{name}"] = value
+        buffer = io.BytesIO()
+        text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        np.savez(buffer, meta=text, **arrays)
+        content = buffer.getbuffer()
+        with atomic_path(self.path) as partial, open(partial, "wb") as file:
+            file.write(MAGIC)
+            file.write(hashlib.sha256(content).digest())
+            file.write(content)
+        self._last = time.monotonic()
+
+    def restore(self, chain: Chain, record: Record) -> bool:
+        """Put a chain where the file says it was; False when there is no file.
+
+        Raises
+        ------
+        FormatError
+            Damaged file, newer version, or a run with other data or settings.
+        """
+        if not self.path.exists():
+            return False
+        try:
+            file = np.load(io.BytesIO(self._content()), allow_pickle=False)
+            meta = json.loads(bytes(file["meta"]).decode())
+            if meta["format"] > FORMAT:
+                raise FormatError(
+                    f"the checkpoint has format {meta['format']}; expected at most {FORMAT}: it "
+                    f"was written by a newer version of cascadenet ({self.path})"
+                )
+            self._compare(meta["run"])
+            _restore(chain, record, meta, file)
+        except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            if isinstance(error, FormatError):
+                raise
+            raise FormatError(f"expected a checkpoint; got {error} ({self.path})") from None
+        self._last = time.monotonic()
+        return True
+
+    def _content(self) -> bytes:
+        raw = self.path.read_bytes()
+        start = len(MAGIC) + DIGEST
+        if not raw.startswith(MAGIC):
+            raise FormatError(f"expected a checkpoint; got another kind of file ({self.path})")
+        if hashlib.sha256(raw[start:]).digest() != raw[len(MAGIC) : start]:
+            raise FormatError(
+                f"the checkpoint is truncated or damaged: its checksum does not fit ({self.path})"
+            )
+        return raw[start:]
+
+    def _compare(self, found: dict[str, Any]) -> None:
+        for name, expected in self.run.items():
+            if found.get(name) != expected:
+                raise FormatError(
+                    f"the checkpoint is of another run: {name} is {found.get(name)!r}; expected "
+                    f"{expected!r} ({self.path})"
+                )
+
+
+def _restore(chain: Chain, record: Record, meta: dict[str, Any], file: Any) -> None:
+    state = chain.state
+    for field in fields(state):
+        if field.name in meta["state"]:
+            setattr(state, field.name, meta["state"][field.name])
+        else:
+            setattr(state, field.name, file[f"state_{field.name}"])
+    chain.n_sweeps = meta["n_sweeps"]
+    chain.rng.bit_generator.state = meta["rng"]
+    record.draws = meta["draws"]
+    for name in record.arrays:
+        setattr(record, name, file[f"record_{name}"])
+    record.scalars = {name: file[f"scalar_{i}"] for i, name in enumerate(meta["scalars"])}
+    record.networks = [
+        {key.split("_", 2)[2]: file[key] for key in file.files if key.startswith(f"network_{i}_")}
+        for i in range(meta["networks"])
+    ]
+
+
+def open_checkpoints(
+    folder: str | os.PathLike[str], run: dict[str, Any], chains: int, every: float, resume: bool
+) -> list[Checkpoint]:
+    """One checkpoint a chain in a folder, which is made if need be.
+
+    Raises
+    ------
+    FileExistsError
+        The folder holds checkpoints and ``resume`` is false.
+    OSError
+        The folder cannot be made.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = sorted(folder.glob("chain-*.checkpoint"))
+    if found and not resume:
+        raise FileExistsError(
+            f"checkpoint={str(folder)!r} holds a run already; expected an empty folder, or "
+            "resume=True to go on with it"
+        )
+    known = json.loads(json.dumps(run))  # as it comes back from a file
+    return [Checkpoint(folder / f"chain-{i}.checkpoint", known, every) for i in range(chains)]

@@ -1,0 +1,608 @@
+"""Every kernel against its restatement in `tests/naive.py`, on generated cases.
+
+Integers must be equal, sums equal to 1e-12. Each comparison runs on 500 cases; all of them run
+without compilation too (``-m jit_off``), and chains of every kind of model give the same bytes
+either way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadenet.delays import DELAYS, get_delay
+from cascadenet.inference import _kernels
+from cascadenet.inference.layout import Layout, build_layout
+from cascadenet.inference.sampler import SHAPE_FLOOR, Chain, Model
+from tests import naive
+
+ROOT = Path(__file__).resolve().parent.parent
+CASES = settings(max_examples=500)
+SEEDS = st.integers(0, 2**32 - 1)
+LIMITS = st.sampled_from((None, 1, 2, 3))
+
+pytestmark = pytest.mark.jit_off
+
+
+def pair_keys(layout: Layout) -> list[tuple[int, int]]:
+    """(source, child) of every listed pair."""
+    return list(zip(layout.pair_source.tolist(), layout.pair_child.tolist(), strict=True))
+
+
+def candidate_rows(layout: Layout, values: np.ndarray) -> list[list]:
+    """Values of all candidates, infection by infection."""
+    return [part.tolist() for part in np.split(values, layout.cand_ptr[1:-1])]
+
+
+# ------------------------------------------------------------------------------------------- layout
+
+
+@CASES
+@given(naive.cascade_sets(), st.booleans(), LIMITS)
+def test_pairs_are_those_that_met_and_candidates_those_that_came_before(
+    cascades, background, limit
+):
+    layout = build_layout(cascades, background=background, max_candidates=limit)
+    tales = naive.stories(cascades)
+    nodes = range(cascades.n_nodes)
+    keys = []
+    for v in nodes:
+        keys += [(naive.BACKGROUND, v)] * background
+        keys += [(u, v) for u in nodes if u != v and naive.is_listed(tales, u, v, limit)]
+    assert pair_keys(layout) == keys
+    assert layout.pair_ptr.tolist() == [sum(v < w for _, v in keys) for w in range(len(nodes) + 1)]
+
+    unit = naive.typical_delay(tales, len(nodes), limit, background)
+    assert layout.unit == unit
+    row = 0
+    for v in nodes:
+        assert layout.child_ptr[v] == row
+        for c, story in enumerate(tales):
+            if story.time(v) == math.inf:
+                continue
+            assert layout.infection[row] == cascades.offset[c] + story.events.index(
+                (story.time(v), v)
+            )
+            expected = naive.candidates(story, v, limit, background)
+            inside = slice(layout.cand_ptr[row], layout.cand_ptr[row + 1])
+            found = [keys[p] for p in layout.cand_pair[inside]]
+            assert found == [(u, v) for u, _ in expected]
+            assert (layout.cand_delay[inside] * unit).tolist() == pytest.approx(
+                [delay for _, delay in expected], rel=1e-15
+            )
+            row += 1
+    assert row == layout.n_infections == layout.child_ptr[-1]
+
+
+@CASES
+@given(naive.cascade_sets(), st.booleans(), LIMITS, st.sampled_from(sorted(DELAYS)))
+def test_exposure_is_its_definition(cascades, background, limit, name):
+    layout = build_layout(cascades, background=background, max_candidates=limit)
+    theta = get_delay(name).default() * 1.3
+    exposure, node_full = layout.exposure(get_delay(name), theta)
+    tales, unit = naive.stories(cascades), layout.unit
+
+    def cumulative(delay):
+        return naive.cumulative_hazard(name, theta, delay / unit)
+
+    for (u, v), found in zip(pair_keys(layout), exposure, strict=True):
+        if u == naive.BACKGROUND:
+            expected = naive.background_exposure(tales, v) / unit
+        else:
+            expected = naive.exposure(tales, u, v, limit, cumulative)
+        assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    listed = set(pair_keys(layout))
+    for u, v in itertools.permutations(range(cascades.n_nodes), 2):
+        if (u, v) not in listed:
+            expected = naive.exposure(tales, u, v, limit, cumulative)
+            assert node_full[u] == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@CASES
+@given(naive.cascade_sets(), st.booleans(), LIMITS)
+def test_incidence_is_the_transpose_of_the_candidates(cascades, background, limit):
+    layout = build_layout(cascades, background=background, max_candidates=limit)
+    expected = [[] for _ in range(layout.n_pairs)]
+    for row, pairs in enumerate(candidate_rows(layout, layout.cand_pair)):
+        for position, p in enumerate(pairs):
+            expected[p].append((row, position))
+    for p in range(layout.n_pairs):
+        inside = slice(layout.inc_ptr[p], layout.inc_ptr[p + 1])
+        found = zip(layout.inc_infection[inside], layout.inc_position[inside], strict=True)
+        assert list(found) == expected[p]
+
+
+# ------------------------------------------------------------------------------------------ parents
+
+
+def explained(cascades, background, limit, weighted, rng):
+    """A layout with random shapes, rates and hazards, random parents, and the same for naive."""
+    layout = build_layout(cascades, background=background, max_candidates=limit)
+    n_pairs, n_cand = layout.n_pairs, layout.cand_pair.size
+    shape = np.maximum(rng.gamma(0.2, size=n_pairs), SHAPE_FLOOR)
+    shape[rng.random(n_pairs) < 0.2] = rng.choice((SHAPE_FLOOR, 1e-20, 1e-15))
+    rate = rng.gamma(2.0, size=n_pairs) + 0.1
+    cand_weight = np.empty(0)
+    if weighted:
+        cand_weight = rng.random(n_cand) * (rng.random(n_cand) < 0.8)
+        cand_weight[layout.cand_ptr[:-1][np.diff(layout.cand_ptr) > 0]] = 1.0
+    hazards = candidate_rows(layout, cand_weight if weighted else np.ones(n_cand))
+    choice = np.zeros(layout.n_infections, np.int32)
+    parent = np.full(layout.n_infections, -1, np.int32)
+    for row, weights in enumerate(hazards):
+        if weights:
+            choice[row] = rng.choice(np.flatnonzero(weights))
+            parent[row] = layout.cand_pair[layout.cand_ptr[row] + choice[row]]
+    n_pair = np.bincount(parent[parent >= 0], minlength=n_pairs).astype(np.int32)
+    keys = pair_keys(layout)
+    data = naive.infections(
+        naive.stories(cascades),
+        cascades.n_nodes,
+        limit,
+        background,
+        lambda delay: 1.0,
+        dict(zip(keys, shape.tolist(), strict=True)),
+        dict(zip(keys, rate.tolist(), strict=True)),
+    )
+    data = naive.Infections(data.sources, hazards, data.shape, data.rate)
+    return layout, (shape, rate, cand_weight), (choice, parent, n_pair), data
+
+
+def as_explanation(layout: Layout, choice: np.ndarray) -> tuple[int, ...]:
+    """Positions of the parents, -1 for seeds."""
+    return tuple(np.where(np.diff(layout.cand_ptr) > 0, choice, -1).tolist())
+
+
+def assert_explains(layout: Layout, data: naive.Infections, moved, expected) -> None:
+    """`choice`, `parent` and `n_pair` all say what the naive explanation says."""
+    choice, parent, n_pair = moved
+    assert as_explanation(layout, choice) == expected
+    keys = pair_keys(layout)
+    for row, position in enumerate(expected):
+        if position < 0:
+            assert parent[row] == -1
+        else:
+            assert keys[parent[row]] == data.sources[row][position]
+    counts = data.counts(expected)
+    assert n_pair.tolist() == [counts[key] for key in keys]
+
+
+@CASES
+@given(naive.cascade_sets(), st.booleans(), LIMITS, st.booleans(), st.booleans(), SEEDS)
+def test_parents(cascades, background, limit, weighted, reinforce, case):
+    rng = np.random.default_rng(case)
+    layout, (shape, rate, cand_weight), moved, data = explained(
+        cascades, background, limit, weighted, rng
+    )
+    uniform = rng.random(layout.n_infections)
+    before = as_explanation(layout, moved[0])
+    _kernels.update_parents(
+        layout.child_ptr,
+        layout.cand_ptr,
+        layout.cand_pair,
+        cand_weight,
+        layout.pair_ptr,
+        shape,
+        rate,
+        reinforce,
+        uniform,
+        *moved,
+    )
+    expected = naive.draw_parents(data, before, uniform.tolist(), reinforce)
+    assert_explains(layout, data, moved, expected)
+
+
+@CASES
+@given(naive.cascade_sets(max_cascades=5), st.booleans(), LIMITS, st.booleans(), SEEDS)
+def test_swaps(cascades, background, limit, weighted, case):
+    rng = np.random.default_rng(case)
+    layout, (shape, rate, cand_weight), moved, data = explained(
+        cascades, background, limit, weighted, rng
+    )
+    uniform = rng.random((layout.n_infections, 2))
+    before = as_explanation(layout, moved[0])
+    accepted = _kernels.update_swaps(
+        layout.cand_ptr,
+        layout.cand_pair,
+        cand_weight,
+        layout.inc_ptr,
+        layout.inc_infection,
+        layout.inc_position,
+        shape,
+        rate,
+        uniform,
+        *moved,
+    )
+    if weighted:
+        uniform[:, 1] = 1.0 - uniform[:, 1]  # there the decision is made on the log scale
+    expected, expected_accepted = naive.draw_swaps(data, before, uniform.tolist())
+    assert_explains(layout, data, moved, expected)
+    assert accepted == expected_accepted
+
+
+@CASES
+@given(naive.cascade_sets(), st.booleans(), st.integers(1, 9), SEEDS)
+def test_network_shape(cascades, background, width, case):
+    rng = np.random.default_rng(case)
+    layout = build_layout(cascades, background=background)
+    sender, receiver = rng.random((2, cascades.n_nodes, width)) ** 8
+    weight, floor = rng.random(width), 1e-3
+    shape = np.full(layout.n_pairs, 7.0)
+    _kernels.network_shape(
+        sender * weight, receiver, layout.pair_ptr, layout.pair_source, 2.5, floor, shape
+    )
+    for (u, v), found in zip(pair_keys(layout), shape, strict=True):
+        p = 0.0 if u < 0 else naive.edge_probability(weight, sender, receiver, u, v)
+        assert found == pytest.approx(7.0 if u < 0 else max(2.5 * p, floor), rel=1e-13)
+
+
+# ---------------------------------------------------------------------- tables, tokens, communities
+
+
+@CASES
+@given(st.lists(st.integers(0, 12), max_size=6), SEEDS)
+def test_tables(counts, case):
+    rng = np.random.default_rng(case)
+    concentration = rng.gamma(0.3, size=len(counts)) + 1e-100
+    uniform = rng.random(sum(counts))
+    tables = np.empty(len(counts), np.int64)
+    _kernels.crt_tables(np.array(counts, np.int64), concentration, uniform, tables)
+    assert tables.tolist() == naive.crt_tables(counts, concentration.tolist(), uniform.tolist())
+
+
+@CASES
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=9), st.floats(0.0, 1.0, exclude_max=True))
+def test_search_of_running_sums(weights, uniform):
+    if not sum(weights):
+        weights[0] = 1
+    running = np.cumsum(weights).astype(np.float64)
+    found = _kernels.search_cumulative(running, 0, running.size, uniform * running[-1])
+    assert found == naive.first_above(weights, uniform)
+    assert weights[found] > 0
+
+
+def endpoint_distributions(rng, size, width):
+    """Rows of widths (size, width) that are Dirichlet draws along the nodes, some entries tiny."""
+    return rng.dirichlet(np.full(size, 0.3), width).T + 1e-12
+
+
+@CASES
+@given(naive.cascade_sets(), st.booleans(), LIMITS, st.integers(0, 1), SEEDS)
+def test_phantoms(cascades, background, limit, reserve, case):
+    rng = np.random.default_rng(case)
+    layout = build_layout(cascades, background=background, max_candidates=limit)
+    exposure, node_full = layout.exposure(get_delay("exponential"), np.empty(0))
+    sender, receiver = (endpoint_distributions(rng, cascades.n_nodes + reserve, 3) for _ in "ab")
+    size, b = 8, rng.gamma(2.0)
+    bound = math.log1p(node_full.max() / b) or 1.0
+    community = rng.integers(3, size=size).astype(np.int32)
+    uniform = rng.random((size, 3))
+    found = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.bool_)
+    _kernels.thin_phantoms(
+        community,
+        np.cumsum(sender.T, axis=1),
+        np.cumsum(receiver.T, axis=1),
+        cascades.n_nodes,
+        layout.pair_ptr,
+        layout.pair_source,
+        exposure,
+        node_full,
+        b,
+        bound,
+        uniform,
+        *found,
+    )
+    tales = naive.stories(cascades)
+    exposures = {
+        (u, v): naive.exposure(tales, u, v, limit, lambda delay: delay / layout.unit)
+        for u, v in itertools.permutations(range(cascades.n_nodes), 2)
+    }
+    expected = naive.thin_phantoms(
+        community, sender.T.tolist(), receiver.T.tolist(), exposures, b, bound, uniform.tolist()
+    )
+    assert list(zip(*(x.tolist() for x in found), strict=True)) == expected
+
+
+@CASES
+@given(st.integers(0, 12), st.integers(1, 6), SEEDS)
+def test_communities_given_the_network(size, width, case):
+    rng = np.random.default_rng(case)
+    pairs = rng.integers(4, size=(2, size)).astype(np.int32)
+    weight = rng.dirichlet(np.ones(width))
+    sender, receiver = (endpoint_distributions(rng, 4, width) for _ in "ab")
+    uniform = rng.random(size)
+    community = np.empty(size, np.int32)
+    _kernels.draw_communities(*pairs, sender * weight, receiver, uniform, community)
+    expected = naive.draw_communities(
+        pairs.T.tolist(), weight.tolist(), sender.tolist(), receiver.tolist(), uniform.tolist()
+    )
+    assert community.tolist() == expected
+    assert_counts(pairs, community, width, 4)
+
+
+def assert_counts(pairs, community, width, n_nodes):
+    """`count_tokens` from dirty arrays; returns its counts."""
+    eta = np.full(width, 99, np.int64)
+    sent, received = np.full((2, n_nodes, width), 99, np.int64)
+    _kernels.count_tokens(*pairs, community, eta, sent, received)
+    for k in range(width):
+        held = [(u, v) for u, v, z in zip(*pairs, community, strict=True) if z == k]
+        assert eta[k] == len(held)
+        for x in range(n_nodes):
+            assert sent[x, k] == sum(u == x for u, _ in held)
+            assert received[x, k] == sum(v == x for _, v in held)
+    return eta, sent, received
+
+
+def random_tokens(rng, size, communities, null):
+    """Tokens over four endpoints and, for naive, the same with their prior."""
+    pairs = rng.integers(4, size=(2, size)).astype(np.int32)
+    prior = np.full(communities + 1, rng.gamma(2.0) / communities)
+    prior[0] = 1.0 if null else 0.0
+    popularity, base = rng.dirichlet(np.ones(4)), rng.dirichlet(np.full(4, 5.0))
+    tau = rng.gamma(2.0)
+    tokens = naive.Tokens(
+        [(u, v) for u, v in pairs.T.tolist()],
+        prior.tolist(),
+        base.tolist(),
+        tau,
+        popularity.tolist(),
+    )
+    return pairs, (prior, base, tau, popularity), tokens
+
+
+@CASES
+@given(st.integers(0, 10), st.integers(1, 4), st.booleans(), SEEDS)
+def test_collapsed_pass(size, communities, null, case):
+    rng = np.random.default_rng(case)
+    pairs, (prior, base, tau, popularity), tokens = random_tokens(rng, size, communities, null)
+    community = rng.integers(0 if null else 1, communities + 1, size).astype(np.int32)
+    before = community.tolist()
+    counts = assert_counts(pairs, community, communities + 1, 4)
+    uniform = rng.random(size)
+    _kernels.update_communities(
+        *pairs, null, base, prior, tau, tau * popularity, uniform, community, *counts
+    )
+    expected = naive.update_communities(tokens, before, uniform.tolist())
+    assert tuple(community.tolist()) == expected
+    afresh = assert_counts(pairs, community, communities + 1, 4)
+    for kept, made in zip(counts, afresh, strict=True):
+        assert (kept == made).all()
+
+
+@CASES
+@given(st.integers(2, 10), st.booleans(), SEEDS)
+def test_restricted_scan(size, forced, case):
+    rng = np.random.default_rng(case)
+    pairs, (prior, _, tau, popularity), tokens = random_tokens(rng, size, 3, True)
+    anchors = tuple(rng.permutation(size)[:2].tolist())
+    rest = np.array([t for t in range(size) if t not in anchors], np.int64)
+    side = np.full(rest.size, -1, np.int8)
+    eta = np.ones(2, np.int64)
+    sent, received = np.zeros((2, 2, 4), np.int64)
+    for which, t in enumerate(anchors):
+        sent[which, pairs[0, t]] += 1
+        received[which, pairs[1, t]] += 1
+    expected = side.tolist()
+    for last in (False, True):
+        uniform = rng.random(rest.size)
+        target = np.empty(0, np.int8)
+        if last and forced:
+            target = rng.integers(2, size=rest.size).astype(np.int8)
+        log_probability = _kernels.restricted_scan(
+            rest,
+            *pairs,
+            prior[1],
+            tau,
+            tau * popularity,
+            uniform,
+            target,
+            side,
+            eta,
+            sent,
+            received,
+        )
+        expected, expected_log = naive.restricted_scan(
+            tokens, anchors, rest, expected, uniform, target.tolist() if target.size else None
+        )
+        assert side.tolist() == expected
+        assert log_probability == pytest.approx(expected_log, rel=1e-11, abs=1e-12)
+    for which in (0, 1):
+        held = [anchors[which], *rest[side == which]]
+        assert eta[which] == len(held)
+        assert (sent[which] == np.bincount(pairs[0, held], minlength=4)).all()
+        assert (received[which] == np.bincount(pairs[1, held], minlength=4)).all()
+
+
+@CASES
+@given(st.integers(0, 4), st.integers(1, 4), SEEDS)
+def test_running_sums(n_pairs, n_draws, case):
+    rng = np.random.default_rng(case)
+    shape, rate = rng.gamma(1.0, size=(2, n_draws, n_pairs)) + 1e-3
+    n = rng.integers(3, size=(n_draws, n_pairs)).astype(np.int32)
+    names = ("hits", "n_sum", "mean_sum", "square_sum", "mean_hit", "square_hit")
+    types = (np.int32, np.int64, float, float, float, float)
+    sums = {name: np.zeros(n_pairs, kind) for name, kind in zip(names, types, strict=True)}
+    for draw in range(n_draws):
+        _kernels.accumulate(shape[draw], rate[draw], n[draw], 0.7, *sums.values())
+    cases = [list(zip(*x, strict=True)) for x in zip(shape, rate, n, strict=True)]
+    for p, expected in enumerate(naive.accumulate(cases, 0.7)):
+        for name in names:
+            assert sums[name][p] == pytest.approx(expected[name], rel=1e-12)
+
+
+# ----------------------------------------------------------------------------- whole chains: counts
+
+
+def every_model() -> list[tuple[Model, int | None]]:
+    """All combinations of the settings that change what a sweep does, with max_candidates."""
+    found = []
+    for name, prior, likelihood, null, limit, reserve in itertools.product(
+        sorted(DELAYS), ("hdp", "flat"), ("survival", "tree"), (True, False), (None, 2), (0.0, 0.2)
+    ):
+        if prior == "flat" and (not null or reserve):
+            continue
+        for background, balance in itertools.product((False, True), repeat=2):
+            if likelihood == "tree" and (background or not balance):
+                continue
+            model = Model(
+                delay=get_delay(name),
+                prior=prior,
+                likelihood=likelihood,
+                null_community=null,
+                truncation=4,
+                background=background,
+                balance_exposure=balance,
+                reserve=reserve,
+            )
+            found.append((model, limit))
+    return found
+
+
+def some_cascades(seed: int):
+    """Six cascades over eight nodes, the last never infected, with ties and a singleton."""
+    rng = np.random.default_rng(seed)
+    tales = []
+    for size in (1, 3, 4, 5, 6, 6):
+        times = np.round(np.cumsum(rng.exponential(size=size)), 1) / 0.7
+        nodes = rng.permutation(7)[:size].tolist()
+        tales.append(naive.Story(list(zip(times.tolist(), nodes, strict=True)), times[-1] + 1.0))
+    return naive.cascades_of(tales, 8)
+
+
+def broken_invariants(chain: Chain) -> list[str]:
+    """What the arrays of a state say about each other and is not so."""
+    state, layout, model = chain.state, chain.layout, chain.model
+    rows = np.diff(layout.cand_ptr) > 0
+    held = layout.cand_ptr[:-1][rows] + state.choice[rows]
+    edges = layout.pair_source >= 0
+    tokens = state.token_sender, state.token_receiver
+    width, size = state.eta.size, chain.base.size
+    said = {
+        "a parent is the chosen candidate": (state.parent[rows] == layout.cand_pair[held]).all(),
+        "a seed has no parent": (state.parent[~rows] == -1).all(),
+        "n counts parents": (
+            state.n_pair == np.bincount(state.parent[rows], minlength=layout.n_pairs)
+        ).all(),
+        "shapes are positive": (state.shape > 0.0).all() and np.isfinite(state.shape).all(),
+        "background shapes stay": (state.shape[~edges] == model.background_shape).all(),
+        "eta counts tokens": (state.eta == np.bincount(state.community, minlength=width)).all(),
+        "no token is in a null that is not there": model.null_community or state.eta[0] == 0,
+        "D, A and B are distributions": np.allclose(state.weight.sum(), 1.0)
+        and np.allclose(state.sender.sum(axis=0), 1.0)
+        and np.allclose(state.receiver.sum(axis=0), 1.0),
+        "popularity is a distribution": abs(state.beta.sum() - 1.0) < 1e-12,
+        "scalars are positive": min(
+            state.total, state.b, state.nu, state.alpha, state.tau, state.gamma
+        )
+        > 0.0,
+        "everything is finite": all(
+            np.isfinite(x).all() for x in map(np.asarray, state_values(state).values())
+        ),
+    }
+    for name, side in zip(("sent", "received"), tokens, strict=True):
+        expected = np.zeros((size, width), np.int64)
+        np.add.at(expected, (side, state.community), 1)
+        said[f"{name} counts tokens"] = (getattr(state, name) == expected).all()
+    if model.likelihood == "survival":
+        exposure, node_full = layout.exposure(model.delay, state.theta)
+        said["exposures follow the delay parameters"] = (exposure == state.exposure).all() and (
+            node_full == state.node_full
+        ).all()
+        added = np.where(edges, state.b, state.background_rate)
+        said["rate is b + exposure"] = (state.rate == exposure + added).all()
+    said["the real tokens come first"] = state.n_real <= state.community.size
+    if state.cand_weight.size:
+        largest = [max(w) for w in candidate_rows(layout, state.cand_weight) if w]
+        said["weights are relative to the largest"] = set(largest) <= {1.0}
+    return [what for what, so in said.items() if not so]
+
+
+def state_values(state) -> dict:
+    """All fields of a state but the proposal scales."""
+    return {f.name: getattr(state, f.name) for f in fields(state) if f.name != "log_step"}
+
+
+def test_counts_agree_after_every_update(seed):
+    cascades = some_cascades(seed)
+    for number, (model, limit) in enumerate(every_model()):
+        layout = build_layout(cascades, background=model.background, max_candidates=limit)
+        chain = Chain(layout, model, np.random.default_rng([seed, number]))
+        for sweep in range(3):
+            chain.holding = sweep == 0
+            chain.adapting = sweep < 2
+            for update in chain.updates:
+                update(chain)
+                if update.__name__ == "draw_token_communities" and chain.state.eta.size > 5:
+                    continue  # the truncation has just been doubled; the network follows
+                assert broken_invariants(chain) == [], (update.__name__, model, limit)
+
+
+def test_a_broken_count_is_noticed(seed):
+    """Negative control of the test above."""
+    chain = Chain(build_layout(some_cascades(seed)), every_model()[0][0], np.random.default_rng(1))
+    chain.sweep()
+    assert broken_invariants(chain) == []
+    chain.state.n_pair[0] += 1
+    chain.state.sent[0, 1] -= 1
+    chain.state.rate[0] *= 1.0 + 1e-15
+    assert set(broken_invariants(chain)) == {
+        "n counts parents",
+        "sent counts tokens",
+        "rate is b + exposure",
+    }
+
+
+# ------------------------------------------------------------------------- with and without the JIT
+
+
+def chain_digests(seed: int) -> list[str]:
+    """A hash of everything in the state of a short chain, for one in five of the models."""
+    digests = []
+    cascades = some_cascades(seed)
+    for number, (model, limit) in enumerate(every_model()[::5]):
+        layout = build_layout(cascades, background=model.background, max_candidates=limit)
+        chain = Chain(layout, model, np.random.default_rng([seed, number]))
+        chain.holding = False
+        for _ in range(2):
+            chain.sweep()
+        digest = hashlib.sha256()
+        for name, value in {**state_values(chain.state), **chain.state.log_step}.items():
+            array = np.asarray(value)
+            digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+        digests.append(digest.hexdigest())
+    return digests
+
+
+def test_same_bytes_with_and_without_compilation(seed):
+    found = []
+    for disable in ("0", "1"):
+        code = (
+            "import json, numba; from tests.test_kernels import chain_digests; "
+            f"print(json.dumps([numba.config.DISABLE_JIT, chain_digests({seed})]))"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "NUMBA_DISABLE_JIT": disable},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        disabled, digests = json.loads(run.stdout)
+        assert disabled == int(disable)
+        found.append(digests)
+    assert found[0] == found[1]
+    assert len(set(found[0])) == len(found[0])  # the digest sees what differs
