@@ -413,13 +413,13 @@ def _log_hazard_ratio(
         if parent[i] == a:
             start = cand_ptr[i]
             total += _log(cand_weight[start + inc_position[x]])
-            total -= math.log(cand_weight[start + choice[i]])
+            total -= _log(cand_weight[start + choice[i]])
     for x in range(inc_ptr[a], inc_ptr[a + 1]):
         i = inc_infection[x]
         if parent[i] == b:
             start = cand_ptr[i]
             total += _log(cand_weight[start + inc_position[x]])
-            total -= math.log(cand_weight[start + choice[i]])
+            total -= _log(cand_weight[start + choice[i]])
     return total
 
 

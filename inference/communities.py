@@ -30,6 +30,12 @@ def log_dirichlet(rng: np.random.Generator, concentration: np.ndarray) -> np.nda
     return log_gamma - np.log(np.exp(log_gamma).sum(axis=0))
 
 
+def _log_beta(rng: np.random.Generator, a: float, b: np.ndarray | int) -> float:
+    """Sum of the logs of Beta(a, b) draws; the draws themselves underflow for small a."""
+    pair = np.stack(np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float)))
+    return float(log_dirichlet(rng, pair)[0].sum())
+
+
 def _tables(rng: np.random.Generator, counts: np.ndarray, concentration: np.ndarray) -> np.ndarray:
     """CRT tables of positive counts, int64."""
     tables = np.empty(counts.size, np.int64)
@@ -278,7 +284,7 @@ def update_alpha(chain: Chain) -> None:
     eta = state.eta[1:][state.eta[1:] > 0]
     n_tokens = int(state.eta.sum())
     if n_tokens:
-        rate -= math.log(rng.beta(state.alpha + model.null_mass, n_tokens))
+        rate -= _log_beta(rng, state.alpha + model.null_mass, n_tokens)
         concentration = np.full(eta.size, state.alpha / (state.eta.size - 1))
         shape += _tables(rng, eta, concentration).sum()
     state.alpha = rng.standard_gamma(shape) / rate
@@ -289,7 +295,6 @@ def update_popularity(chain: Chain) -> None:
     state, rng, model = chain.state, chain.rng, chain.model
     size, n_nodes = state.beta.size, chain.layout.n_nodes
     tables = np.zeros(size, np.int64)
-    log_w = 0.0
     for counts in (state.sent, state.received):
         node, community = np.nonzero(counts[:, 1:])
         drawn = _tables(rng, counts[node, community + 1], state.tau * state.beta[node])
@@ -298,13 +303,12 @@ def update_popularity(chain: Chain) -> None:
     n_tables = int(tables.sum())
     shape, rate = model.concentration_shape, 1.0 / n_nodes
     if not chain.holding:
-        for _ in range(2):
-            log_w += np.log(rng.beta(state.tau, occupied)).sum()
+        log_w = _log_beta(rng, state.tau, np.tile(occupied, 2))
         state.tau = rng.standard_gamma(shape + n_tables) / (rate - log_w)
         if n_tables:
             used = np.flatnonzero(tables)
             dishes = _tables(rng, tables[used], state.gamma * chain.base[used]).sum()
-            gamma_rate = rate - math.log(rng.beta(state.gamma, n_tables))
+            gamma_rate = rate - _log_beta(rng, state.gamma, n_tables)
             state.gamma = rng.standard_gamma(shape + dishes) / gamma_rate
         else:
             state.gamma = rng.standard_gamma(shape) / rate

@@ -148,7 +148,6 @@ class CoupledHDP:
         Returns
         -------
         CoupledHDP
-            Itself, with ``posterior_``.
 
         Raises
         ------
@@ -164,28 +163,24 @@ class CoupledHDP:
         Warns
         -----
         UserWarning
-            When the chains have not mixed: R-hat above 1.01 or fewer than 400 effective draws.
+            The chains have not mixed: R-hat above 1.01 or fewer than 400 effective draws.
         """
         model = self._model(cascades)
-        _check_count("draws", draws, 1)
-        _check_count("tune", tune, 0)
-        _check_count("chains", chains, 1)
         if resume and (checkpoint is None or seed is None):
             raise ValueError("resume=True needs checkpoint= and the seed of the run")
-        if seed is None:
-            seed = secrets.randbits(63)
-        _check_count("seed", seed, 0)
-        n_jobs = n_jobs if n_jobs is not None else (os.cpu_count() or 1)
-        _check_count("n_jobs", n_jobs, 1)
+        seed = secrets.randbits(63) if seed is None else seed
+        n_jobs = (os.cpu_count() or 1) if n_jobs is None else n_jobs
+        counts = {"draws": draws, "chains": chains, "n_jobs": n_jobs}
+        for name, value in counts.items():
+            _check_count(name, value, 1)
+        for name, value in {"tune": tune, "seed": seed}.items():
+            _check_count(name, value, 0)
         layout = build_layout(
             cascades, background=self.background, max_candidates=self.max_candidates
         )
         schedule = _chains.Schedule(tune, draws, max(self.network_draws // chains, 1))
         settings = self._settings() | {"draws": draws, "tune": tune, "chains": chains}
-        checkpoints = None
-        if checkpoint is not None:
-            run = {"data": cascades.fingerprint, "seed": seed, "settings": settings}
-            checkpoints = open_checkpoints(checkpoint, run, chains, checkpoint_every, resume)
+        run = {"data": cascades.fingerprint, "seed": seed, "settings": settings}
         records, interrupted = _chains.run_chains(
             layout,
             model,
@@ -194,11 +189,11 @@ class CoupledHDP:
             seed=seed,
             n_jobs=n_jobs,
             show_progress=sys.stderr.isatty() if progress is None else progress,
-            checkpoints=checkpoints,
+            checkpoints=checkpoint
+            and open_checkpoints(checkpoint, run, chains, checkpoint_every, resume),
         )
-        if interrupted:
-            records = _same_length(records)
-        settings = settings | {"interrupted": interrupted}
+        records = _same_length(records) if interrupted else records
+        settings["interrupted"] = interrupted
         self.posterior_ = _posterior(cascades, layout, model, records, settings, seed)
         _warn_unmixed(self.posterior_)
         return self
