@@ -1,11 +1,11 @@
 """Accuracy and cost of network inference; prints the figures of docs/benchmarks.md.
 
-    python benchmarks/cascades.py kronecker      short chains against the published programs
-    python benchmarks/cascades.py default        the same data with the default number of draws
-    python benchmarks/cascades.py small          infopath-example and netinf-example
-    python benchmarks/cascades.py communities    what the community prior adds, and where it does not
-    python benchmarks/cascades.py real           us-policies and memetracker-forest
-    python benchmarks/cascades.py kernels        parent and swap updates per second
+    python benchmarks/cascades.py kronecker     short chains beside the published programs
+    python benchmarks/cascades.py default       the same data, default number of draws
+    python benchmarks/cascades.py small         infopath-example and netinf-example
+    python benchmarks/cascades.py communities   what the community prior adds, and where not
+    python benchmarks/cascades.py real          us-policies and memetracker-forest
+    python benchmarks/cascades.py kernels       parent and swap updates per second
 
 Run from a checkout with the published data in ../shared/data or in $CASCADENET_DATA. Times are CPU
 seconds of one process with warm kernels; each part also times a fixed NumPy job in the same run, as
@@ -136,9 +136,7 @@ def small() -> None:
         folder = DATA / name
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # netinf-example states no horizon
-            cascades = cn.Cascades.read_csv(
-                folder / "cascades.csv.gz", nodes=range(32), **observed
-            )
+            cascades = cn.Cascades.read_csv(folder / "cascades.csv.gz", nodes=range(32), **observed)
         truth = cn.read_network(folder / "edges.csv.gz")
         for method, model, fit in (
             ("CoupledHDP", cn.CoupledHDP(), {"seed": 0, "draws": 500, "tune": 500, "chains": 2}),
@@ -151,8 +149,7 @@ def small() -> None:
         ):
             edges, seconds = timed(model, cascades, **fit)
             rows.append(
-                {"data": name, "method": method, "CPU s": seconds}
-                | scores(edges, truth, cascades)
+                {"data": name, "method": method, "CPU s": seconds} | scores(edges, truth, cascades)
             )
     show(rows)
 
