@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cascadenet import delays, inference, metrics, plotting, simulate, sparse
+    from cascadenet.archive import load
     from cascadenet.cascades import (
         Cascades,
         FormatError,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         write_network,
     )
     from cascadenet.inference.coupled_hdp import CoupledHDP
-    from cascadenet.archive import load
     from cascadenet.posterior import Posterior
 
     __version__: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -70,23 +69,19 @@ def load(path: str | os.PathLike[str]) -> Posterior:
         path = path / FILE_NAME
     if not path.exists():
         raise FileNotFoundError(f"expected a saved posterior; there is no file {path}")
+    if not zipfile.is_zipfile(path):
+        raise FormatError(
+            f"expected a saved posterior; got a file of another kind, or a truncated one ({path})"
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
-            return _restore(file)
+            posterior = _restore(file)
+        _check_sizes(posterior)
     except FormatError as error:
         raise FormatError(f"{error} ({path})") from None
-    except (
-        AttributeError,
-        EOFError,
-        KeyError,
-        NotImplementedError,
-        OSError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except Exception as error:  # foreign bytes make zip, npy and JSON readers raise anything
         raise FormatError(f"expected a saved posterior; got {error} ({path})") from None
+    return posterior
 
 
 def _restore(file: Any) -> Posterior:
@@ -100,7 +95,7 @@ def _restore(file: Any) -> Posterior:
         nodes=meta["nodes"],
         settings=meta["settings"],
         provenance=meta["provenance"],
-        unit=meta["unit"],
+        unit=float(meta["unit"]),
         scalars={name: file[f"scalar_{i}"] for i, name in enumerate(meta["scalars"])},
         sums=EdgeSums(**{f.name: file[f"sums_{f.name}"] for f in fields(EdgeSums)}),
         networks=[
@@ -109,3 +104,21 @@ def _restore(file: Any) -> Posterior:
         ],
         **{name: file[name] for name in _PAIR_FIELDS},
     )
+
+
+def _check_sizes(posterior: Posterior) -> None:
+    """Refuse arrays that do not belong together, before one is indexed by another."""
+    sums, n_pairs = posterior.sums, posterior.pair_source.size
+    chains, length = sums.draws.size, next(iter(posterior.scalars.values())).shape[-1:]
+    expected = {f"sums_{f.name}": (getattr(sums, f.name), (n_pairs,)) for f in fields(EdgeSums)}
+    expected |= {
+        "sums_draws": (sums.draws, (chains,)),
+        "sums_hits": (sums.hits, (chains, n_pairs)),
+        "sums_node_full": (sums.node_full, (posterior.n_nodes,)),
+        "pair_target": (posterior.pair_target, (n_pairs,)),
+        "network_chain": (posterior.network_chain, (len(posterior.networks),)),
+    }
+    expected |= {f"scalar {k}": (x, (chains, *length)) for k, x in posterior.scalars.items()}
+    for name, (array, shape) in expected.items():
+        if array.shape != shape:
+            raise FormatError(f"expected {name} of shape {shape}; got {array.shape}")

@@ -7,6 +7,7 @@ import numpy as np
 SMALLEST = 1e-12  # quantiles below this share of the larger mean count as zero
 LARGEST = 1e3  # and none lies above this multiple of it
 BISECTIONS = 44  # of a bracket of 35 in logs: to about 2e-12
+SMALLEST_SPREAD = 1e-12  # variance over squared mean; a part that does not vary is a Gamma law too
 
 
 def gamma_with_moments(
@@ -15,7 +16,7 @@ def gamma_with_moments(
     """Shape and rate of the Gamma law with the moments of a part of the draws."""
     with np.errstate(divide="ignore", invalid="ignore"):
         mean, square = mean / share, square / share
-        rate = mean / (square - mean**2)
+        rate = mean / np.maximum(square - mean**2, SMALLEST_SPREAD * mean**2)
     usable = np.isfinite(rate) & (rate > 0.0) & (share > 0.0)
     return np.where(usable, mean * rate, 1.0), np.where(usable, rate, np.inf)
 

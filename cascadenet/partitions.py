@@ -44,18 +44,21 @@ def point_estimate(labels: np.ndarray) -> np.ndarray:
     Returns
     -------
     int64 array, shape (items,)
-        Labels from 1 by decreasing size; 0 stays 0.
+        Labels from 1 by decreasing size, equal sizes by first item; 0 stays 0.
     """
     if labels.shape[0] == 0:
         return np.zeros(labels.shape[1], np.int64)
-    best = labels[int(_distances(labels).sum(axis=1).argmin())]
-    size = np.bincount(best)
-    size[0] = -1
-    order = np.argsort(-size, kind="stable")
-    order = order[size[order] > 0]
-    rank = np.zeros(size.size, np.int64)
-    rank[order] = np.arange(1, order.size + 1)
-    return rank[best]
+    return _by_size(labels[int(_distances(labels).sum(axis=1).argmin())])
+
+
+def _by_size(row: np.ndarray) -> np.ndarray:
+    """The same partition with labels from 1 by decreasing size, then first item; 0 stays 0."""
+    names, first, size = np.unique(row, return_index=True, return_counts=True)
+    order = np.lexsort((first, -size))
+    order = order[names[order] > 0]
+    rank = np.zeros(int(row.max(initial=0)) + 1, np.int64)
+    rank[names[order]] = np.arange(1, order.size + 1)
+    return rank[row]
 
 
 def align(labels: np.ndarray, point: np.ndarray) -> np.ndarray:
@@ -68,11 +71,12 @@ def align(labels: np.ndarray, point: np.ndarray) -> np.ndarray:
     aligned = np.zeros_like(labels)
     n_point = int(point.max(initial=0))
     for s in range(labels.shape[0]):
-        table = contingency(labels[s], point)[1:, 1:]
+        row = _by_size(labels[s])  # which of several best matches is found depends on the names
+        table = contingency(row, point)[1:, 1:]
         rows, columns = linear_sum_assignment(-table)
         name = np.arange(n_point + 1, n_point + 1 + table.shape[0])
         name[rows] = columns + 1
-        aligned[s] = np.append(0, name)[labels[s]]
+        aligned[s] = np.append(0, name)[row]
     return aligned
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -144,8 +145,7 @@ class Posterior:
         ValueError
             Unknown node or self-pair in ``pairs``, negative ``top``.
         """
-        if top is not None and top < 0:
-            raise ValueError(f"top must not be negative; got {top}")
+        prediction.check_rows("top", top)
         if pairs is None:
             return self._table(self._edge_rows[:top])
         source, target = self.pair_indices(pairs)
@@ -221,8 +221,11 @@ class Posterior:
         tree = self.settings["likelihood"] == "tree"
         for network in self.networks:
             shape = self.gamma_shape(network, source, target)
-            rate = np.ones(source.size) if tree else self.sums.node_full[source] + network["b"]
-            scale = 1.0 if tree else self.rate_unit(network) / rate
+            if tree:
+                mean += shape
+                square += shape * shape
+                continue
+            scale = self.rate_unit(network) / (self.sums.node_full[source] + network["b"])
             mean += shape * scale
             square += shape * scale * (shape + 1.0) * scale
         return mean / len(self.networks), square / len(self.networks)
@@ -247,11 +250,12 @@ class Posterior:
             if missing:
                 raise ValueError(f"pairs must have columns source and target; missing {missing}")
             pairs = zip(pairs["source"], pairs["target"], strict=True)
-        listed = list(pairs)
-        if any(len(pair) != 2 for pair in listed):
-            raise ValueError("pairs must be (source, target) tuples")
-        source = self.node_indices((pair[0] for pair in listed), "sources in pairs")
-        target = self.node_indices((pair[1] for pair in listed), "targets in pairs")
+        try:
+            listed = [(u, v) for u, v in pairs]
+        except (TypeError, ValueError):
+            raise ValueError(f"pairs must be (source, target) tuples; got {pairs!r:.60}") from None
+        source = self.node_indices((u for u, _ in listed), "sources in pairs")
+        target = self.node_indices((v for _, v in listed), "targets in pairs")
         if (source == target).any():
             label = self.nodes[source[np.flatnonzero(source == target)[0]]]
             raise ValueError(f"pairs must join different nodes; got {label!r} twice")
@@ -503,10 +507,10 @@ class Posterior:
         import networkx as nx
 
         graph = nx.DiGraph(**{"threshold": threshold})
-        roles = self.communities() if self.settings["prior"] == "hdp" else None
-        for i, node in enumerate(self.nodes):
-            role = {} if roles is None else roles.iloc[i, 1:].to_dict()
-            graph.add_node(node, **role)
+        graph.add_nodes_from(self.nodes)
+        if self.settings["prior"] == "hdp":
+            for role in self.communities().to_dict("records"):
+                graph.add_node(role.pop("node"), **role)
         table = self.edges()
         for row in table[table["prob"] >= threshold].to_dict("records"):
             graph.add_edge(row.pop("source"), row.pop("target"), **row)
@@ -518,10 +522,9 @@ class Posterior:
             import arviz
         except ImportError as error:
             raise ImportError("to_arviz needs the package arviz; none is installed") from error
-        try:
-            return arviz.from_dict({"posterior": self.scalars})  # ArviZ 1
-        except (TypeError, ValueError):
+        if "posterior" in inspect.signature(arviz.from_dict).parameters:
             return arviz.from_dict(posterior=self.scalars)
+        return arviz.from_dict({"posterior": self.scalars})  # ArviZ 1
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one file, atomically; no pickle in it. :func:`cascadenet.load` reads it.

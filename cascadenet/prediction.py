@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 SMALLEST_AGE = 1e-12  # internal unit; hazards at age zero may be infinite
 
 
+def check_rows(name: str, count: object) -> None:
+    """Raise unless a number of rows is a non-negative integer, or None."""
+    if count is None:
+        return
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
+        raise ValueError(f"{name} must be a non-negative integer; got {count!r}")
+
+
 def predictive(
     posterior: Posterior,
     pairs: Any = None,
@@ -24,9 +32,10 @@ def predictive(
     unused: bool = False,
 ) -> pd.DataFrame:
     """Body of :meth:`Posterior.predictive`."""
-    delay = posterior.unit if within is None else float(within)
+    delay = posterior.unit if within is None else _number("within", within)
     if not delay > 0.0:
         raise ValueError(f"within must be positive; got {within}")
+    check_rows("top", top)
     if pairs is None:
         source, target, prob = _top_pairs(posterior, 20 if top is None else top, unused)
     else:
@@ -47,17 +56,27 @@ def predictive(
     return posterior.pair_frame(source, target, **columns)
 
 
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number; got {value!r:.60}") from None
+
+
 def _was_used(posterior: Posterior, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     rows = posterior.rows_of(source, target)
-    return (rows >= 0) & (posterior.sums.hits[:, rows].sum(axis=0) > 0)
+    used = rows >= 0
+    used[used] = posterior.sums.hits[:, rows[used]].sum(axis=0) > 0
+    return used
 
 
 def _off_diagonal(posterior: Posterior, network: dict[str, np.ndarray]) -> float:
-    """Mass of the edge distribution on pairs of different nodes."""
+    """Mass of the edge distribution on pairs of different nodes, new ones included."""
     if network["weight"].size == 0:
         return 1.0
-    diagonal = (network["sender"] * network["weight"] * network["receiver"]).sum(dtype=float)
-    return 1.0 - float(diagonal)
+    known = slice(0, posterior.n_nodes)
+    diagonal = network["sender"][known] * network["weight"] * network["receiver"][known]
+    return 1.0 - float(diagonal.sum(dtype=float))
 
 
 def predictive_matrix(posterior: Posterior, senders: np.ndarray | None = None) -> np.ndarray:
@@ -138,9 +157,10 @@ def predict_next(
     if posterior.settings["likelihood"] != "survival":
         raise ValueError("predict_next needs likelihood='survival'; got 'tree'")
     node, time = _prefix(posterior, prefix)
-    present = float(time.max()) if now is None else float(now)
-    if not present >= time.max():
-        raise ValueError(f"now must not be before the last infection; got {now}")
+    present = float(time.max()) if now is None else _number("now", now)
+    if not time.max() <= present < np.inf:
+        raise ValueError(f"now must be finite and not before the last infection; got {now}")
+    check_rows("k", k)
     at_risk = np.setdiff1d(np.arange(posterior.n_nodes), node)
     source, target = np.repeat(node, at_risk.size), np.tile(at_risk, node.size)
     age = np.maximum((present - time) / posterior.unit, SMALLEST_AGE)
@@ -181,11 +201,14 @@ def _prefix(posterior: Posterior, prefix: Any) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"prefix must have columns node and time; missing {missing}")
         listed = list(zip(prefix["node"], prefix["time"], strict=True))
     else:
-        listed = list(prefix)
+        try:
+            listed = [(label, t) for label, t in prefix]
+        except (TypeError, ValueError):
+            raise ValueError(f"prefix must be (node, time) tuples; got {prefix!r:.60}") from None
     if not listed:
         raise ValueError("prefix must hold at least one infection; got none")
-    node = posterior.node_indices((row[0] for row in listed), "nodes in prefix")
-    time = np.array([float(row[1]) for row in listed])
+    node = posterior.node_indices((label for label, _ in listed), "nodes in prefix")
+    time = np.array([_number("times in prefix", t) for _, t in listed])
     if np.unique(node).size < node.size:
         raise ValueError("nodes in prefix must differ; a node is infected once")
     if not np.isfinite(time).all():

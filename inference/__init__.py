@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cascadenet.inference import (
         baselines,
-        calibration,
         chains,
         coupled_hdp,
         diagnostics,
@@ -28,7 +27,6 @@ __all__ = [
     "CoupledHDP",
     "NetRate",
     "baselines",
-    "calibration",
     "chains",
     "coupled_hdp",
     "diagnostics",
