@@ -96,7 +96,7 @@ class Checkpoint:
         if not self.path.exists():
             return False
         try:
-            file = np.load(io.BytesIO(self._content()), allow_pickle=False)
+            file = np.load(io.BytesIO(self.content()), allow_pickle=False)
             meta = json.loads(bytes(file["meta"]).decode())
             if meta["format"] > FORMAT:
                 raise FormatError(
@@ -112,7 +112,8 @@ class Checkpoint:
         self._last = time.monotonic()
         return True
 
-    def _content(self) -> bytes:
+    def content(self) -> bytes:
+        """Bytes of the file behind its checksum, which is verified."""
         raw = self.path.read_bytes()
         start = len(MAGIC) + DIGEST
         if not raw.startswith(MAGIC):
@@ -149,6 +150,24 @@ def _restore(chain: Chain, record: Record, meta: dict[str, Any], file: Any) -> N
         {key.split("_", 2)[2]: file[key] for key in file.files if key.startswith(f"network_{i}_")}
         for i in range(meta["networks"])
     ]
+
+
+def saved_seed(folder: str | os.PathLike[str]) -> int | None:
+    """Seed of the run that a folder holds, None where it holds none.
+
+    Raises
+    ------
+    FormatError
+        Damaged file.
+    """
+    for path in sorted(Path(folder).glob("chain-*.checkpoint")):
+        content = Checkpoint(path, {}, 0.0).content()
+        try:
+            file = np.load(io.BytesIO(content), allow_pickle=False)
+            return int(json.loads(bytes(file["meta"]).decode())["run"]["seed"])
+        except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise FormatError(f"expected a checkpoint; got {error} ({path})") from None
+    return None
 
 
 def open_checkpoints(

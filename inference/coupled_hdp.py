@@ -12,7 +12,7 @@ import numpy as np
 
 from cascadenet.delays import Delay, get_delay
 from cascadenet.inference import chains as _chains
-from cascadenet.inference.checkpoint import open_checkpoints
+from cascadenet.inference.checkpoint import open_checkpoints, saved_seed
 from cascadenet.inference.layout import Layout, build_layout
 from cascadenet.inference.sampler import Model
 from cascadenet.posterior import EdgeSums, Posterior
@@ -141,7 +141,8 @@ class CoupledHDP:
             Folder for checkpoints of the chains. A run that was killed goes on from there with
             ``resume=True`` and ends with the same bytes as one that was not.
         resume : bool
-            Go on with the run in ``checkpoint``; data, settings and seed must be the same.
+            Go on with the run in ``checkpoint``; data and settings must be the same, and the
+            seed where one is given.
         checkpoint_every : float
             Seconds between two checkpoints of a chain.
 
@@ -155,10 +156,8 @@ class CoupledHDP:
             Settings out of range.
         FormatError
             Data the delay model cannot explain; a damaged checkpoint or one of another run.
-        FileExistsError
-            ``checkpoint`` holds a run and ``resume`` is false.
         OSError
-            ``checkpoint`` cannot be written to.
+            ``checkpoint`` cannot be written to, or holds a run and ``resume`` is false.
 
         Warns
         -----
@@ -166,9 +165,10 @@ class CoupledHDP:
             The chains have not mixed: R-hat above 1.01 or fewer than 400 effective draws.
         """
         model = self._model(cascades)
-        if resume and (checkpoint is None or seed is None):
-            raise ValueError("resume=True needs checkpoint= and the seed of the run")
-        seed = secrets.randbits(63) if seed is None else seed
+        if resume and checkpoint is None:
+            raise ValueError("resume=True needs checkpoint=, the folder of the run; got none")
+        if seed is None:
+            seed = (saved_seed(checkpoint) if resume else None) or secrets.randbits(63)
         n_jobs = (os.cpu_count() or 1) if n_jobs is None else n_jobs
         counts = {"draws": draws, "chains": chains, "n_jobs": n_jobs}
         for name, value in counts.items():
