@@ -181,10 +181,7 @@ def compare_priors(network: pd.DataFrame, data, seed: int) -> dict[str, float]:
     fit = {"draws": 300, "tune": 300, "chains": 2, "seed": seed}
     hdp, seconds = timed(model := cn.CoupledHDP(), cascades, **fit)
     flat, _ = timed(cn.CoupledHDP(prior="flat"), cascades, **fit)
-    carried = data.parents.dropna(subset=["parent"])
-    used = carried[["parent", "node"]].drop_duplicates()
-    used.columns = ["source", "target"]
-    used["source"] = used["source"].astype(int)
+    used = data.transmissions()
     matrix = model.posterior_.predictive_matrix()
     source, target = np.nonzero(~np.eye(len(matrix), dtype=bool))
     predictive = pd.DataFrame({"source": source, "target": target, "prob": matrix[source, target]})

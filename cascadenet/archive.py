@@ -17,7 +17,19 @@ from cascadenet.posterior import EdgeSums, Posterior
 
 FORMAT = 1
 FILE_NAME = "posterior.npz"
-_NETWORK_FIELDS = ("weight", "sender", "receiver", "total", "b", "nu", "theta", "used", "count")
+_NETWORK_FIELDS = (
+    "weight",
+    "sender",
+    "receiver",
+    "total",
+    "b",
+    "nu",
+    "theta",
+    "ground_shape",
+    "ground_rate",
+    "used",
+    "count",
+)
 _PAIR_FIELDS = ("pair_source", "pair_target", "network_chain")
 
 

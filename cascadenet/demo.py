@@ -157,10 +157,7 @@ def _simulate(seed: int) -> _Data:
     network_rng, cascade_rng = np.random.default_rng(seed).spawn(2)
     network, truth = model_network(N_NODES, N_COMMUNITIES, N_DRAWS, **SHAPE, seed=network_rng)
     simulated = simulate_cascades(network, N_CASCADES, horizon=HORIZON, seed=cascade_rng)
-    parents = simulated.parents.dropna(subset="parent")
-    used = parents[["parent", "node"]].drop_duplicates().astype(int)
-    used.columns = ["source", "target"]
-    return _Data(network, truth, simulated.cascades, used)
+    return _Data(network, truth, simulated.cascades, simulated.transmissions())
 
 
 def _fit_all(
@@ -273,7 +270,7 @@ def _draw_pictures(
     nodes, truth, edges = data.cascades.nodes, data.network, tables["CoupledHDP"]
     pictures: dict[str, Callable[[], Any]] = {
         "predictive": lambda: plotting.plot_predictive(posterior, truth=truth),
-        "probabilities": lambda: plotting.plot_edge_probabilities(edges, truth, nodes),
+        "probabilities": lambda: plotting.plot_edge_probabilities(edges, data.used, nodes),
         "recovery": lambda: plotting.plot_recovery(tables, truth, nodes),
         "traces": lambda: plotting.plot_traces(posterior, TRACES),
         "ranks": lambda: plotting.plot_ranks(posterior, TRACES),

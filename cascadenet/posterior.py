@@ -135,10 +135,12 @@ class Posterior:
         DataFrame
             ``source``, ``target``; ``prob``, the probability that the pair carried an infection;
             ``n``, expected infections carried; ``rate`` with ``rate_sd`` and a 94% interval
-            ``rate_low``, ``rate_high``, per unit of the user's time (under the tree likelihood:
-            the weight p_uv). The interval is that of a mixture of two Gamma laws, one for the
-            draws in which the pair carried an infection and one for those in which it did not,
-            matched to the draws' moments.
+            ``rate_low``, ``rate_high``. The rate multiplies the delay model's hazard shape in the
+            user's unit of time: per unit time for exponential, its square for rayleigh, a pure
+            number for decay and lognormal, whose transmission probability is 1 - exp(-rate)
+            (under the tree likelihood it is the weight p_uv). The interval is that of a mixture
+            of two Gamma laws, one for the draws in which the pair carried an infection and one
+            for those in which it did not, matched to the draws' moments.
 
         Raises
         ------
@@ -404,10 +406,10 @@ class Posterior:
         Returns
         -------
         DataFrame
-            ``node``; ``sender``, ``receiver``: community in the point partition, the draw that
-            minimises the expected variation of information, numbered by size from 1 (0: the
-            null community); ``sender_prob``, ``receiver_prob``: share of draws that agree, after
-            their labels have been matched to the point partition.
+            ``node``; ``sender``, ``receiver``: community in the point partition, found by
+            minimising the expected variation of information over the draws and their consensus,
+            numbered by size from 1 (0: the null community); ``sender_prob``, ``receiver_prob``:
+            share of draws that agree, their labels matched to the point partition.
         """
         import pandas as pd
 

@@ -71,12 +71,19 @@ def _was_used(posterior: Posterior, source: np.ndarray, target: np.ndarray) -> n
 
 
 def _off_diagonal(posterior: Posterior, network: dict[str, np.ndarray]) -> float:
-    """Mass of the edge distribution on pairs of different nodes, new ones included."""
+    """Mass of the edge distribution on pairs of different nodes, new ones included.
+
+    Summed, not subtracted from one: nearly all of it may lie on pairs of a node with itself.
+    """
     if network["weight"].size == 0:
         return 1.0
-    known = slice(0, posterior.n_nodes)
-    diagonal = network["sender"][known] * network["weight"] * network["receiver"][known]
-    return 1.0 - float(diagonal.sum(dtype=float))
+    receiver = network["receiver"].astype(float)
+    others = np.zeros_like(receiver)
+    others[1:] += receiver[:-1].cumsum(axis=0)
+    others[:-1] += receiver[:0:-1].cumsum(axis=0)[::-1]
+    others[posterior.n_nodes :] = receiver.sum(axis=0)  # one new node may infect another
+    mass = (network["sender"] * network["weight"] * others).sum()
+    return max(float(mass), float(np.finfo(np.float32).tiny))
 
 
 def predictive_matrix(posterior: Posterior, senders: np.ndarray | None = None) -> np.ndarray:
@@ -173,7 +180,8 @@ def predict_next(
         rate = rate + delay.cumulative(age, network["theta"])[:, None]
         act = np.exp(delay.log_hazard(age, network["theta"]))[:, None]
         draw = (act * shape.reshape(node.size, -1) / rate).sum(axis=0)
-        hazard += draw * posterior.rate_unit(network) * _hazard_unit(posterior, network)
+        draw += _background_hazard(posterior, network, at_risk)
+        hazard += draw / posterior.unit
         if draw.sum() > 0.0:
             prob += draw / draw.sum()
     count = len(posterior.networks)
@@ -188,10 +196,18 @@ def predict_next(
     )
 
 
-def _hazard_unit(posterior: Posterior, network: dict[str, np.ndarray]) -> float:
-    """User's hazard shape per internal one: together with the rate's unit, one over time."""
-    delay = get_delay(posterior.settings["delay"])
-    return float(posterior.unit ** (delay.rate_exponent(network["theta"]) - 1.0))
+def _background_hazard(
+    posterior: Posterior, network: dict[str, np.ndarray], nodes: np.ndarray
+) -> np.ndarray:
+    """Hazard from outside the network under one draw, per internal unit of time."""
+    ground = np.flatnonzero(posterior.pair_source < 0)
+    if ground.size == 0:
+        return np.zeros(nodes.size)
+    n = np.zeros(posterior.pair_source.size, np.int64)
+    n[network["used"]] = network["count"]
+    rows = ground[nodes]  # one for each node, in their order
+    shape = network["ground_shape"] + n[rows]
+    return shape / (network["ground_rate"] + posterior.sums.exposure[rows])
 
 
 def _prefix(posterior: Posterior, prefix: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -76,6 +76,17 @@ class SimulatedCascades:
     cascades: Cascades
     parents: pd.DataFrame
 
+    def transmissions(self) -> pd.DataFrame:
+        """Pairs that an infection went along: source, target, n, sorted by the first two.
+
+        This, not the network, is what an edge's ``prob`` is the probability of: an edge may
+        never have had the occasion.
+        """
+        carried = self.parents[self.parents["kind"] == "edge"]
+        pairs = carried.rename(columns={"parent": "source", "node": "target"})
+        pairs = pairs.astype({"source": pairs["target"].dtype})
+        return pairs.groupby(["source", "target"]).size().rename("n").reset_index()
+
 
 def simulate_cascades(
     network: pd.DataFrame,

@@ -110,7 +110,7 @@ def rate_unit(chain: Chain) -> float:
 
 
 def _network(chain: Chain) -> dict[str, np.ndarray]:
-    """A draw of everything that predicts: network, b, delay parameters, transmissions.
+    """A draw of everything that predicts: network, b, delays, background, transmissions.
 
     Columns are the null community, the occupied ones, and one that stands for all empty ones:
     their endpoints have had no token, so their mean is the popularity beta.
@@ -125,6 +125,8 @@ def _network(chain: Chain) -> dict[str, np.ndarray]:
         "b": np.float64(state.b),
         "nu": np.float64(state.nu),
         "theta": state.theta.copy(),
+        "ground_shape": np.float64(chain.model.background_shape),
+        "ground_rate": np.float64(state.background_rate),
         "used": used,
         "count": state.n_pair[used],
     }
