@@ -542,7 +542,7 @@ def _demo(options: Options) -> int:
     _emit(
         f"edges: {len(result.network)} true ones among {cascades.n_nodes} nodes\n\n"
         f"{scores.to_string(**show, formatters=seconds)}\n\n"
-        "AUC unused: over pairs that no infection went along\n\n"
+        "AUC unused: over pairs that no infection went along; seconds: with compilation\n\n"
         "communities: true and found, for nodes with edges in the role\n\n"
         f"{communities.to_string(**show)}\n\n"
         f"tables and pictures: {result.folder}\n"

@@ -34,7 +34,7 @@ N_NODES, N_COMMUNITIES, N_DRAWS = 150, 4, 1500
 # Small tau: each community has few senders and receivers. Large gamma: all have their own.
 SHAPE = {"tau": 8.0, "gamma": 3000.0, "concentration": 50.0}
 N_CASCADES, HORIZON = 300, 1.5
-SWEEPS = {"draws": 500, "tune": 1000, "chains": 4}
+SWEEPS = {"draws": 500, "tune": 150, "chains": 4}
 TRACES = ("log_joint", "Lambda", "b", "tau", "n_communities", "entropy")
 
 

@@ -35,7 +35,7 @@ def mixture_quantile(
     found = np.zeros(prob.size)
     # a Gamma law of so small a shape that q is reached below SMALLEST needs no search
     shape = np.maximum(rest[0], np.finfo(float).tiny)
-    flat = (prob == 0.0) & (shape * -np.log(SMALLEST * shape) < -np.log(q))
+    flat = (prob == 0.0) & (shape < 1.0) & (shape * -np.log(SMALLEST * shape) < -np.log(q))
     positive = np.flatnonzero((largest > 0.0) & ~flat)
     floor = SMALLEST * largest[positive]
     active = positive[_below(floor, positive, prob, hit, rest) < q]

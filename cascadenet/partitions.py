@@ -51,8 +51,9 @@ def point_estimate(labels: np.ndarray) -> np.ndarray:
     """
     if labels.shape[0] == 0:
         return np.zeros(labels.shape[1], np.int64)
+    labels = np.array([_by_size(row) for row in labels])  # rounding must not see names either
     expected = _distances(labels).mean(axis=1)
-    best, loss = _by_size(labels[int(expected.argmin())]), float(expected.min())
+    best, loss = labels[int(expected.argmin())], float(expected.min())
     while True:
         majority = _by_size(_most_frequent(align(labels, best)))
         distance = np.mean([variation_of_information(row, majority) for row in labels])

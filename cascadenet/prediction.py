@@ -180,7 +180,7 @@ def predict_next(
         rate = rate + delay.cumulative(age, network["theta"])[:, None]
         act = np.exp(delay.log_hazard(age, network["theta"]))[:, None]
         draw = (act * shape.reshape(node.size, -1) / rate).sum(axis=0)
-        draw += _background_hazard(posterior, network, at_risk)
+        draw += _background_hazard(posterior, network, at_risk, float(age.max()))
         hazard += draw / posterior.unit
         if draw.sum() > 0.0:
             prob += draw / draw.sum()
@@ -197,9 +197,12 @@ def predict_next(
 
 
 def _background_hazard(
-    posterior: Posterior, network: dict[str, np.ndarray], nodes: np.ndarray
+    posterior: Posterior, network: dict[str, np.ndarray], nodes: np.ndarray, age: float
 ) -> np.ndarray:
-    """Hazard from outside the network under one draw, per internal unit of time."""
+    """Hazard from outside the network on nodes not infected in a cascade of this age.
+
+    Under one draw, per internal unit of time.
+    """
     ground = np.flatnonzero(posterior.pair_source < 0)
     if ground.size == 0:
         return np.zeros(nodes.size)
@@ -207,7 +210,7 @@ def _background_hazard(
     n[network["used"]] = network["count"]
     rows = ground[nodes]  # one for each node, in their order
     shape = network["ground_shape"] + n[rows]
-    return shape / (network["ground_rate"] + posterior.sums.exposure[rows])
+    return shape / (network["ground_rate"] + posterior.sums.exposure[rows] + age)
 
 
 def _prefix(posterior: Posterior, prefix: Any) -> tuple[np.ndarray, np.ndarray]:

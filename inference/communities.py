@@ -109,8 +109,10 @@ def _draw_phantoms(chain: Chain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     state, layout, rng = chain.state, chain.layout, chain.rng
     bound = log_max(chain)
     size = int(rng.poisson(state.total * bound))
-    counts = rng.multinomial(size, state.weight / state.weight.sum())
-    community = np.repeat(np.arange(counts.size, dtype=np.int32), counts)
+    # in random order: a scan in an order that depends on the communities it updates is not valid
+    steps = np.cumsum(state.weight)
+    community = np.searchsorted(steps, rng.random(size) * steps[-1], side="right")
+    community = np.minimum(community, steps.size - 1).astype(np.int32)
     sender, receiver = np.empty(size, np.int32), np.empty(size, np.int32)
     keep = np.empty(size, np.bool_)
     _kernels.thin_phantoms(

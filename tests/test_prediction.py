@@ -74,6 +74,14 @@ def gamma_law(posterior, cascades, network: dict, u: int, v: int) -> tuple[float
     return shape, float(network["b"]) + e
 
 
+def background_law(posterior, tales, network: dict, v: int) -> tuple[float, float]:
+    """The same of a node's hazard from outside."""
+    rows = np.flatnonzero((posterior.pair_source < 0) & (posterior.pair_target == v))
+    n = sum(network["count"][np.isin(network["used"], rows)])
+    rate = float(network["ground_rate"]) + naive.background_exposure(tales, v) / posterior.unit
+    return float(network["ground_shape"]) + n, rate
+
+
 # --------------------------------------------------------------------------------------- next edges
 
 
@@ -254,13 +262,18 @@ def direct_prediction(posterior, cascades, prefix, now) -> tuple[dict, dict]:
             age = max((now - t) / unit, 1e-12)
             waited = naive.cumulative_hazard(name, (), age)
             hazard[v] += naive.hazard(name, (), age) * shape / (rate + waited) / unit
+        if posterior.settings["background"]:
+            begin, tales = min(t for _, t in prefix), naive.stories(cascades)
+            for v in at_risk:
+                shape, rate = background_law(posterior, tales, network, v)
+                hazard[v] += shape / (rate + (now - begin) / unit) / unit
         for v in at_risk:
             total[v] += hazard[v] / len(posterior.networks)
             prob[v] += hazard[v] / sum(hazard.values()) / len(posterior.networks)
     return prob, total
 
 
-@pytest.mark.parametrize("name", ["hdp", "flat", "rayleigh", "open world"])
+@pytest.mark.parametrize("name", ONE_EXPOSURE)
 @pytest.mark.parametrize("now", [None, 2.5])
 def test_next_infection_is_the_mean_over_draws(posteriors, cascades, name, now):
     posterior = posteriors[name]
