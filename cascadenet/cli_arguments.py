@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from cascadenet.sparse.bandits import cli as bandits
 from cascadenet.sparse.theory import cli as theory
 
 __all__ = ["Parser", "build_parser"]
@@ -156,6 +157,7 @@ def build_parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> Pars
         sub.set_defaults(run=run[name], parser=sub)
         add(sub)
     theory.add_parser(commands)
+    bandits.add_parser(commands)
     return parser
 
 

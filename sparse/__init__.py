@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["theory"]
+__all__ = ["bandits", "theory"]
 
 
 def __getattr__(name: str) -> Any:
