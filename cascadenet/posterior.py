@@ -174,7 +174,8 @@ class Posterior:
         import pandas as pd
 
         labels = np.asarray(self.nodes)
-        return pd.DataFrame({"source": labels[source], "target": labels[target], **columns})
+        data = {"source": labels[source], "target": labels[target], **columns}
+        return pd.DataFrame(data, copy=False)  # the columns are this table's own
 
     def _interval(self, rows: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Quantiles of the two-part Gamma mixture of each row, by blocks to spare memory."""

@@ -213,12 +213,6 @@ def test_without_a_seed_one_is_drawn_and_kept(cascades):
     pd.testing.assert_frame_equal(again.edges(), first.edges())
 
 
-def test_global_random_numbers_are_neither_used_nor_moved(cascades, seed):
-    before = np.random.get_state()[1].tolist()  # noqa: NPY002  that it stays is what is tested
-    fitted(cascades, seed, SHORT)
-    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
-
-
 # ------------------------------------------------------------------------------- every combination
 
 

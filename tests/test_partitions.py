@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadenet import partitions
+from cascadenet import partitions, simulate
+from cascadenet.posterior import Posterior
+from tests.test_posterior import fitted
 
 N_ITEMS = 7
 
@@ -199,3 +203,87 @@ def test_agreement_is_the_mean_distance_within_and_between_chains(case, chain):
     expected = {name: float(np.mean(x)) if x else 0.0 for name, x in found.items()}
     assert partitions.agreement(labels, chain) == pytest.approx(expected, abs=1e-12)
     assert partitions.agreement(renamed, chain) == pytest.approx(expected, abs=1e-12)
+
+
+# ---------------------------------------------------------------------- communities of a posterior
+
+
+@pytest.fixture(scope="module")
+def obvious(seed) -> Posterior:
+    """Two communities of twelve nodes, nearly complete within, no edge between."""
+    network = simulate.community_network(2, 12, 0.8, 0.0, rate=1.0, seed=seed)
+    found = simulate.simulate_cascades(network, 100, horizon=0.7, seed=seed).cascades
+    return fitted(found, seed, {"draws": 40, "tune": 120, "chains": 2}, truncation=20)
+
+
+def test_obvious_communities_are_found(obvious):
+    """Over 40 seeds two nodes of one community were together with probability 0.76 or more on
+    average, two of different ones with 0.02 or less."""
+    same = np.equal.outer(np.arange(24) // 12, np.arange(24) // 12)
+    for role in ("sender", "receiver"):
+        share = obvious.coclustering(role)
+        np.testing.assert_array_equal(share, share.T)
+        np.testing.assert_array_equal(np.diag(share), 1.0)
+        assert share[same].mean() > 0.6
+        assert share[~same].mean() < 0.1
+    table = obvious.communities()
+    assert list(table.columns) == ["node", "sender", "sender_prob", "receiver", "receiver_prob"]
+    assert table.node.tolist() == list(obvious.nodes)
+    for role in ("sender", "receiver"):
+        assert table[f"{role}_prob"].between(0.0, 1.0).all()
+        parts = [set(table[role][:12]) - {0}, set(table[role][12:]) - {0}]
+        assert parts[0]
+        assert parts[1]
+        assert not parts[0] & parts[1]
+    agreement = obvious.structure_agreement()
+    assert agreement.keys() == {"within", "between"}
+    assert 0.0 <= agreement["within"] < math.log(2)
+    assert 0.0 <= agreement["between"] < 2 * math.log(2)
+
+
+def switched(posterior: Posterior, seed: int) -> Posterior:
+    """The same posterior with the communities of every network draw shuffled."""
+    rng = np.random.default_rng(seed)
+    networks = []
+    for network in posterior.networks:
+        width = network["weight"].size
+        # the null community is the first, the last stands for all empty ones
+        order = np.concatenate(([0], 1 + rng.permutation(width - 2), [width - 1]))
+        columns = {name: network[name][:, order] for name in ("sender", "receiver")}
+        networks.append(network | columns | {"weight": network["weight"][order]})
+    other = copy.copy(posterior)
+    for name in ("_labels", "_aligned"):
+        other.__dict__.pop(name, None)
+    other.networks = networks
+    return other
+
+
+def test_label_switching_never_shows(obvious, seed):
+    other = switched(obvious, seed)
+    assert not np.array_equal(other._labels, obvious._labels)  # or nothing would have been tested
+    pd.testing.assert_frame_equal(other.communities(), obvious.communities())
+    for role in ("sender", "receiver"):
+        np.testing.assert_array_equal(other.coclustering(role), obvious.coclustering(role))
+    assert other.structure_agreement() == pytest.approx(obvious.structure_agreement())
+
+
+def test_chains_that_disagree_about_communities_are_pointed_out(obvious, seed):
+    warning = "warning: the chains disagree about the communities"
+    order = np.random.default_rng(seed).permutation(24)
+    half = [obvious.networks[s] for s in np.flatnonzero(obvious.network_chain == 0)]
+    agree, disagree = copy.copy(obvious), copy.copy(obvious)
+    agree.networks = half + half
+    disagree.networks = half + [
+        x | {"sender": x["sender"][order], "receiver": x["receiver"][order]} for x in half
+    ]
+    for other in (agree, disagree):
+        other.__dict__.pop("_labels", None)
+    assert warning not in agree.summary()
+    agreement = disagree.structure_agreement()
+    assert agreement["between"] > agreement["within"] + 0.5
+    assert warning in disagree.summary()
+
+
+def test_role_must_be_one_of_two(obvious):
+    with pytest.raises(ValueError, match="role must be sender or receiver; got 'both'"):
+        obvious.coclustering("both")

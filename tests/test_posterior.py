@@ -6,7 +6,6 @@ can be computed from the draws themselves.
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import math
@@ -21,8 +20,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import gammainc
@@ -34,7 +31,6 @@ from cascadenet.files import atomic_path
 from cascadenet.inference import chains
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Chain
-from cascadenet.intervals import gamma_with_moments, mixture_quantile
 from cascadenet.posterior import EDGE_COLUMNS, EdgeSums, Posterior
 from tests import naive
 
@@ -210,45 +206,6 @@ def test_interval_is_that_of_the_mixture_over_draws(replayed):
         assert max(errors[name]) < 0.6
         assert np.mean(errors[name]) < 0.1
     assert np.mean(errors["one Gamma"]) > 1.3 * np.mean(errors["high"])
-
-
-parts = st.tuples(st.floats(-9.0, 3.0), st.floats(-6.0, 6.0))
-
-
-@given(st.sampled_from((0.03, 0.5, 0.97)), st.floats(0.0, 1.0), parts, parts)
-def test_quantile_inverts_the_distribution_function(q, share, hit, rest):
-    """Shapes from 1e-9 to 1e3, means from 1e-6 to 1e6. Zero stands for less than 1e-12 of the
-    larger mean."""
-    shape = 10.0 ** np.array([hit[0], rest[0]])
-    mean = 10.0 ** np.array([hit[1], rest[1]])
-    weight = np.array([share, 1.0 - share])
-    rate = shape / mean
-    laws = [(shape[[i]], rate[[i]]) for i in (0, 1)]
-    found = mixture_quantile(q, np.array([share]), *laws)[0]
-    if found == 0.0:
-        assert weight @ gammainc(shape, rate * 1e-12 * mean.max()) >= q - 1e-9
-    else:
-        assert weight @ gammainc(shape, rate * found) == pytest.approx(q, abs=1e-9)
-
-
-@given(parts, st.floats(0.01, 1.0))
-def test_part_of_a_mixture_keeps_its_moments(part, share):
-    shape, mean = 10.0 ** part[0], 10.0 ** part[1]
-    square = mean**2 * (1.0 + 1.0 / shape)
-    found = gamma_with_moments(*(np.array([share * x]) for x in (mean, square)), np.array([share]))
-    assert found[0][0] == pytest.approx(shape, rel=1e-6)
-    assert found[1][0] == pytest.approx(shape / mean, rel=1e-6)
-
-
-def test_parts_that_are_absent_or_do_not_vary_have_a_quantile():
-    nothing, one = np.zeros(1), np.ones(1)
-    absent = gamma_with_moments(nothing, nothing, nothing)
-    zero = gamma_with_moments(nothing, nothing, one)
-    fixed = gamma_with_moments(3.0 * one, 9.0 * one, one)
-    assert mixture_quantile(0.5, nothing, absent, zero)[0] == 0.0
-    assert mixture_quantile(0.5, one, fixed, absent)[0] == pytest.approx(3.0, rel=1e-5)
-    assert mixture_quantile(0.5, 0.4 * one, fixed, zero)[0] == 0.0
-    assert mixture_quantile(0.5, 0.6 * one, fixed, zero)[0] == pytest.approx(3.0, rel=1e-5)
 
 
 def cumulative_hazard(name: str, unit: float, delay: float) -> float:
@@ -439,90 +396,6 @@ def test_background_hazards_are_per_unit_of_time(cascades, seed, delay):
 def test_without_background_there_is_no_table_of_it(posterior):
     with pytest.raises(ValueError, match="no background source; expected a fit with background"):
         posterior.background()
-
-
-# -------------------------------------------------------------------------------------- communities
-
-
-@pytest.fixture(scope="module")
-def obvious(seed) -> Posterior:
-    """Two communities of twelve nodes, nearly complete within, no edge between."""
-    network = simulate.community_network(2, 12, 0.8, 0.0, rate=1.0, seed=seed)
-    found = simulate.simulate_cascades(network, 100, horizon=0.7, seed=seed).cascades
-    return fitted(found, seed, {"draws": 40, "tune": 120, "chains": 2}, truncation=20)
-
-
-def test_obvious_communities_are_found(obvious):
-    """Over 40 seeds two nodes of one community were together with probability 0.76 or more on
-    average, two of different ones with 0.02 or less."""
-    same = np.equal.outer(np.arange(24) // 12, np.arange(24) // 12)
-    for role in ("sender", "receiver"):
-        share = obvious.coclustering(role)
-        np.testing.assert_array_equal(share, share.T)
-        np.testing.assert_array_equal(np.diag(share), 1.0)
-        assert share[same].mean() > 0.6
-        assert share[~same].mean() < 0.1
-    table = obvious.communities()
-    assert list(table.columns) == ["node", "sender", "sender_prob", "receiver", "receiver_prob"]
-    assert table.node.tolist() == list(obvious.nodes)
-    for role in ("sender", "receiver"):
-        assert table[f"{role}_prob"].between(0.0, 1.0).all()
-        parts = [set(table[role][:12]) - {0}, set(table[role][12:]) - {0}]
-        assert parts[0]
-        assert parts[1]
-        assert not parts[0] & parts[1]
-    agreement = obvious.structure_agreement()
-    assert agreement.keys() == {"within", "between"}
-    assert 0.0 <= agreement["within"] < math.log(2)
-    assert 0.0 <= agreement["between"] < 2 * math.log(2)
-
-
-def switched(posterior: Posterior, seed: int) -> Posterior:
-    """The same posterior with the communities of every network draw shuffled."""
-    rng = np.random.default_rng(seed)
-    networks = []
-    for network in posterior.networks:
-        width = network["weight"].size
-        # the null community is the first, the last stands for all empty ones
-        order = np.concatenate(([0], 1 + rng.permutation(width - 2), [width - 1]))
-        columns = {name: network[name][:, order] for name in ("sender", "receiver")}
-        networks.append(network | columns | {"weight": network["weight"][order]})
-    other = copy.copy(posterior)
-    for name in ("_labels", "_aligned"):
-        other.__dict__.pop(name, None)
-    other.networks = networks
-    return other
-
-
-def test_label_switching_never_shows(obvious, seed):
-    other = switched(obvious, seed)
-    assert not np.array_equal(other._labels, obvious._labels)  # or nothing would have been tested
-    pd.testing.assert_frame_equal(other.communities(), obvious.communities())
-    for role in ("sender", "receiver"):
-        np.testing.assert_array_equal(other.coclustering(role), obvious.coclustering(role))
-    assert other.structure_agreement() == pytest.approx(obvious.structure_agreement())
-
-
-def test_chains_that_disagree_about_communities_are_pointed_out(obvious, seed):
-    warning = "warning: the chains disagree about the communities"
-    order = np.random.default_rng(seed).permutation(24)
-    half = [obvious.networks[s] for s in np.flatnonzero(obvious.network_chain == 0)]
-    agree, disagree = copy.copy(obvious), copy.copy(obvious)
-    agree.networks = half + half
-    disagree.networks = half + [
-        x | {"sender": x["sender"][order], "receiver": x["receiver"][order]} for x in half
-    ]
-    for other in (agree, disagree):
-        other.__dict__.pop("_labels", None)
-    assert warning not in agree.summary()
-    agreement = disagree.structure_agreement()
-    assert agreement["between"] > agreement["within"] + 0.5
-    assert warning in disagree.summary()
-
-
-def test_role_must_be_one_of_two(obvious):
-    with pytest.raises(ValueError, match="role must be sender or receiver; got 'both'"):
-        obvious.coclustering("both")
 
 
 # -------------------------------------------------------------------------- diagnostics and exports
@@ -822,12 +695,3 @@ def test_files_appear_whole_with_the_usual_rights(tmp_path):
     assert (tmp_path / "new").read_text() == "content"
     assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_sums_are_what_is_kept(posterior):
-    """Arrays are in the shapes that `EdgeSums` promises."""
-    pairs = posterior.pair_source.size
-    for field in fields(EdgeSums):
-        shape = {"draws": (2,), "hits": (2, pairs), "node_full": (N_NODES,)}
-        assert getattr(posterior.sums, field.name).shape == shape.get(field.name, (pairs,))
-    assert posterior.sums.draws.tolist() == [RUN["draws"]] * RUN["chains"]

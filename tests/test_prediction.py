@@ -9,10 +9,14 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import gammainc
 from scipy.stats import binom
 
 import cascadenet as cn
 from cascadenet import simulate
+from cascadenet.intervals import gamma_with_moments, mixture_quantile
 from cascadenet.posterior import Posterior
 from tests import naive
 from tests.test_posterior import N_NODES, fitted, in_unit, relabelled, some_cascades
@@ -370,6 +374,47 @@ def test_wrong_prefixes_are_named(posterior, prefix, more, message):
 def test_a_tree_says_nothing_about_when(posteriors):
     with pytest.raises(ValueError, match="predict_next needs likelihood='survival'; got 'tree'"):
         posteriors["tree"].predict_next(PREFIX)
+
+
+# ------------------------------------------------------------------------------- quantiles of rates
+
+parts = st.tuples(st.floats(-9.0, 3.0), st.floats(-6.0, 6.0))
+
+
+@given(st.sampled_from((0.03, 0.5, 0.97)), st.floats(0.0, 1.0), parts, parts)
+def test_quantile_inverts_the_distribution_function(q, share, hit, rest):
+    """Shapes from 1e-9 to 1e3, means from 1e-6 to 1e6. Zero stands for less than 1e-12 of the
+    larger mean."""
+    shape = 10.0 ** np.array([hit[0], rest[0]])
+    mean = 10.0 ** np.array([hit[1], rest[1]])
+    weight = np.array([share, 1.0 - share])
+    rate = shape / mean
+    laws = [(shape[[i]], rate[[i]]) for i in (0, 1)]
+    found = mixture_quantile(q, np.array([share]), *laws)[0]
+    if found == 0.0:
+        assert weight @ gammainc(shape, rate * 1e-12 * mean.max()) >= q - 1e-9
+    else:
+        assert weight @ gammainc(shape, rate * found) == pytest.approx(q, abs=1e-9)
+
+
+@given(parts, st.floats(0.01, 1.0))
+def test_part_of_a_mixture_keeps_its_moments(part, share):
+    shape, mean = 10.0 ** part[0], 10.0 ** part[1]
+    square = mean**2 * (1.0 + 1.0 / shape)
+    found = gamma_with_moments(*(np.array([share * x]) for x in (mean, square)), np.array([share]))
+    assert found[0][0] == pytest.approx(shape, rel=1e-6)
+    assert found[1][0] == pytest.approx(shape / mean, rel=1e-6)
+
+
+def test_parts_that_are_absent_or_do_not_vary_have_a_quantile():
+    nothing, one = np.zeros(1), np.ones(1)
+    absent = gamma_with_moments(nothing, nothing, nothing)
+    zero = gamma_with_moments(nothing, nothing, one)
+    fixed = gamma_with_moments(3.0 * one, 9.0 * one, one)
+    assert mixture_quantile(0.5, nothing, absent, zero)[0] == 0.0
+    assert mixture_quantile(0.5, one, fixed, absent)[0] == pytest.approx(3.0, rel=1e-5)
+    assert mixture_quantile(0.5, 0.4 * one, fixed, zero)[0] == 0.0
+    assert mixture_quantile(0.5, 0.6 * one, fixed, zero)[0] == pytest.approx(3.0, rel=1e-5)
 
 
 # ------------------------------------------------------------------------------------- does it work
