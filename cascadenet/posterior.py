@@ -454,14 +454,12 @@ class Posterior:
         if rows.size == 0:
             raise ValueError("there is no background source; expected a fit with background=True")
         sums = self.sums
-        # recorded in the unit of the pairs' rates, but a hazard per time under every delay model
-        scale = np.mean([1.0 / (self.unit * self.rate_unit(x)) for x in self.networks])
         sd = np.sqrt(np.maximum(sums.square[rows] - sums.rate[rows] ** 2, 0.0))
         return pd.DataFrame(
             {
                 "node": list(self.nodes),
-                "rate": sums.rate[rows] * scale,
-                "rate_sd": sd * scale,
+                "rate": sums.rate[rows],
+                "rate_sd": sd,
                 "n": sums.n[rows],
             }
         )

@@ -12,7 +12,7 @@ from scipy.special import gammaln, xlogy
 from cascadenet.inference import _kernels, rates
 from cascadenet.inference.checkpoint import Checkpoint
 from cascadenet.inference.layout import Layout
-from cascadenet.inference.sampler import Chain, Model
+from cascadenet.inference.sampler import Chain, Model, State
 
 HOLD_SHARE = 3  # concentrations are held for this fraction (one over) of tuning
 
@@ -77,18 +77,10 @@ class Record:
     def add(self, chain: Chain, schedule: Schedule) -> None:
         """Record the chain's current state as one draw."""
         state = chain.state
-        _kernels.accumulate(
-            state.shape,
-            state.rate,
-            state.n_pair,
-            rate_unit(chain),
-            self.hits,
-            self.n_sum,
-            self.mean_sum,
-            self.square_sum,
-            self.mean_hit,
-            self.square_hit,
-        )
+        if chain.model.likelihood == "tree":
+            self._add_weights(state)
+        else:
+            self._add_rates(chain)
         if self.exposure_sum.size:
             self.exposure_sum += state.exposure
         self.full_sum += state.node_full
@@ -97,6 +89,38 @@ class Record:
         if schedule.keeps_network(self.draws):
             self.networks.append(_network(chain))
         self.draws += 1
+
+    def _add_rates(self, chain: Chain) -> None:
+        state, layout, unit = chain.state, chain.layout, rate_unit(chain)
+        rate = state.rate
+        if layout.background:  # a hazard per time, whatever the unit of the pairs' rates
+            rate = rate.copy()
+            rate[layout.pair_ptr[:-1]] *= unit * layout.unit
+        _kernels.accumulate(
+            state.shape,
+            rate,
+            state.n_pair,
+            unit,
+            self.hits,
+            self.n_sum,
+            self.mean_sum,
+            self.square_sum,
+            self.mean_hit,
+            self.square_hit,
+        )
+
+    def _add_weights(self, state: State) -> None:
+        """Under the tree likelihood the weights p stand where rates do otherwise."""
+        used = state.n_pair > 0
+        self.hits += used
+        self.n_sum += state.n_pair
+        for power, total, hit in (
+            (1, self.mean_sum, self.mean_hit),
+            (2, self.square_sum, self.square_hit),
+        ):
+            value = state.shape**power
+            total += value
+            hit += used * value
 
     def truncate(self) -> None:
         """Drop what an interrupted chain has not drawn."""
@@ -243,6 +267,8 @@ def run_chain(
     if checkpoint is not None:
         checkpoint.write(chain, record)
     record.truncate()
+    if record.draws and not record.networks:  # stopped before the first one was due
+        record.networks.append(_network(chain))
     return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import secrets
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascadenet.cascades import Cascades
 from cascadenet.delays import Delay, get_delay
 from cascadenet.inference import chains as _chains
 from cascadenet.inference.checkpoint import open_checkpoints, saved_seed
@@ -19,8 +21,6 @@ from cascadenet.posterior import EdgeSums, Posterior
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from cascadenet.cascades import Cascades
 
 LIKELIHOODS = ("survival", "tree")
 PRIORS = ("hdp", "flat")
@@ -167,14 +167,14 @@ class CoupledHDP:
         model = self._model(cascades)
         if resume and checkpoint is None:
             raise ValueError("resume=True needs checkpoint=, the folder of the run; got none")
-        if seed is None:
-            seed = (saved_seed(checkpoint) if resume else None) or secrets.randbits(63)
+        given = saved_seed(checkpoint) if resume and seed is None else seed
+        seed = secrets.randbits(63) if given is None else given
         n_jobs = (os.cpu_count() or 1) if n_jobs is None else n_jobs
-        counts = {"draws": draws, "chains": chains, "n_jobs": n_jobs}
-        for name, value in counts.items():
+        for name, value in {"draws": draws, "chains": chains, "n_jobs": n_jobs}.items():
             _check_count(name, value, 1)
         for name, value in {"tune": tune, "seed": seed}.items():
             _check_count(name, value, 0)
+        draws, tune, chains, seed = map(int, (draws, tune, chains, seed))  # not NumPy's, for JSON
         layout = build_layout(
             cascades, background=self.background, max_candidates=self.max_candidates
         )
@@ -205,42 +205,50 @@ class CoupledHDP:
         return self.posterior_.edges(pairs=pairs, top=top)
 
     def _settings(self) -> dict[str, Any]:
-        settings = dict(vars(self))
-        settings.pop("posterior_", None)
+        settings = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in vars(self).items()
+            if name != "posterior_"
+        }
         settings["delay"] = get_delay(self.delay).name
         return settings
 
     def _model(self, cascades: Cascades) -> Model:
         """Check the settings against each other and the data."""
+        if not isinstance(cascades, Cascades):
+            raise TypeError(f"cascades must be a Cascades; got {type(cascades).__name__}")
         _check_choice("likelihood", self.likelihood, LIKELIHOODS)
         _check_choice("prior", self.prior, PRIORS)
         _check_count("truncation", self.truncation, 2)
         _check_count("network_draws", self.network_draws, 1)
         if self.max_candidates is not None:
             _check_count("max_candidates", self.max_candidates, 1)
+        for name in ("null_community", "background", "balance_exposure"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"{name} must be True or False; got {getattr(self, name)!r}")
         if self.background and self.likelihood == "tree":
             raise ValueError(
                 "background=True needs likelihood='survival': a spanning tree has one root"
             )
-        if cascades.n_nodes < 2:
-            raise ValueError(f"cascades must have at least 2 nodes; got {cascades.n_nodes}")
-        if cascades.n_infections == 0:
-            raise ValueError("cascades must have at least one infection; got none")
-        reserve = float(self.open_world)
-        if self.open_world is True:
-            reserve = 1.0 / (cascades.n_nodes + 1)
-        if not 0.0 <= reserve < 1.0:
-            raise ValueError(f"open_world must be a bool or lie in [0, 1); got {self.open_world}")
         return Model(
             delay=get_delay(self.delay),
             likelihood=self.likelihood,
             prior=self.prior,
-            null_community=self.null_community,
+            null_community=bool(self.null_community),
             truncation=self.truncation,
-            background=self.background,
-            balance_exposure=self.balance_exposure,
-            reserve=reserve,
+            background=bool(self.background),
+            balance_exposure=bool(self.balance_exposure),
+            reserve=_reserve(self.open_world, cascades.n_nodes),
         )
+
+
+def _reserve(open_world: object, n_nodes: int) -> float:
+    """Base mass of nodes never seen."""
+    if isinstance(open_world, (bool, np.bool_)):
+        return 1.0 / (n_nodes + 1) if open_world else 0.0
+    if not isinstance(open_world, numbers.Real) or not 0.0 <= open_world < 1.0:
+        raise ValueError(f"open_world must be a bool or lie in [0, 1); got {open_world!r}")
+    return float(open_world)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
