@@ -9,6 +9,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+if __name__ == "inference":
+    # From the root of a checkout the folder would answer to its bare name, and pass for another
+    # package: xarray, for one, tries `import sparse`.
+    raise ModuleNotFoundError("this folder is cascadenet.inference", name="inference")
+
 if TYPE_CHECKING:
     from cascadenet.inference import (
         baselines,

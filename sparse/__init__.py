@@ -5,6 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+if __name__ == "sparse":
+    # From the root of a checkout the folder would answer to its bare name, and pass for another
+    # package: xarray, for one, tries `import sparse`.
+    raise ModuleNotFoundError("this folder is cascadenet.sparse", name="sparse")
+
 __all__ = ["bandits", "theory"]
 
 

@@ -197,3 +197,19 @@ def test_check_of_packages_sees_a_missing_line(tmp_path: Path) -> None:
 def test_package_is_marked_as_typed() -> None:
     assert (ROOT / "cascadenet" / "py.typed").is_file()
     assert config()["options.package_data"]["cascadenet"] == "py.typed"
+
+
+@pytest.mark.parametrize("name", ["inference", "sparse"])
+def test_folders_do_not_answer_to_their_bare_names(name: str) -> None:
+    """Other packages try `import sparse`, and the root of a checkout may be on the path."""
+    code = f"""
+try:
+    import {name}
+except ModuleNotFoundError:
+    import cascadenet.{name}
+    print("fine")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["fine"]
