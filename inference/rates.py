@@ -214,8 +214,9 @@ def update_delay(chain: Chain) -> None:
         proposal = phi.copy()
         proposal[j] += _step(chain, name)
         theta = delay.from_unconstrained(proposal)
-        exposures = layout.exposure(delay, theta)
-        proposed = density(theta, proposal, *exposures)
+        with np.errstate(over="ignore", invalid="ignore"):  # too far: nan, which is refused
+            exposures = layout.exposure(delay, theta)
+            proposed = density(theta, proposal, *exposures)
         if _accept(chain, name, proposed - current):
             set_theta(chain, theta, *exposures)
             phi, current = proposal, proposed

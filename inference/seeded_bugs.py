@@ -149,6 +149,7 @@ BUGS = (
         "tokens scanned in the order of their communities",
         "hdp",
         "draw_token_communities",
+        repeats=3,
         reorder=_tokens_sorted,
     ),
     Bug(
@@ -166,7 +167,7 @@ BUGS = (
         rates,
         "RateTarget",
         (("np.maximum(mass - listed, 0.0)", "np.zeros(layout.n_nodes)"),),
-        repeats=6,
+        repeats=15,
     ),
     Bug(
         "exposures kept while the delay changes",
