@@ -29,7 +29,10 @@ if TYPE_CHECKING:
         read_nodes,
         write_network,
     )
+    from cascadenet.evolution import DynamicPosterior
     from cascadenet.inference.coupled_hdp import CoupledHDP
+    from cascadenet.inference.dynamics.model import DynamicCoupledHDP
+    from cascadenet.inference.next_infection import NextInfection
     from cascadenet.posterior import Posterior
 
     __version__: str
@@ -37,7 +40,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Cascades",
     "CoupledHDP",
+    "DynamicCoupledHDP",
+    "DynamicPosterior",
     "FormatError",
+    "NextInfection",
     "Posterior",
     "__version__",
     "delays",
@@ -62,7 +68,10 @@ _MODULES = frozenset({"delays", "inference", "metrics", "plotting", "simulate", 
 _HOME = {
     "Cascades": "cascadenet.cascades",
     "CoupledHDP": "cascadenet.inference.coupled_hdp",
+    "DynamicCoupledHDP": "cascadenet.inference.dynamics.model",
+    "DynamicPosterior": "cascadenet.evolution",
     "FormatError": "cascadenet.errors",
+    "NextInfection": "cascadenet.inference.next_infection",
     "Posterior": "cascadenet.posterior",
     "load": "cascadenet.archive",
     "read_network": "cascadenet.cascades",

@@ -7,13 +7,16 @@ import os
 import zipfile
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cascadenet.errors import FormatError
 from cascadenet.files import atomic_path
 from cascadenet.posterior import EdgeSums, Posterior
+
+if TYPE_CHECKING:
+    from cascadenet.evolution import DynamicPosterior
 
 FORMAT = 1
 FILE_NAME = "posterior.npz"
@@ -30,16 +33,45 @@ _NETWORK_FIELDS = (
     "used",
     "count",
 )
+_MEMORY_FIELDS = ("memory_rows", "memory_n", "memory_exposure")  # of some dynamic draws
 _PAIR_FIELDS = ("pair_source", "pair_target", "network_chain")
 
 
 def save(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     """Write a posterior; :meth:`Posterior.save` is the public way here."""
+    meta, arrays = _pack(posterior)
+    _write(path, meta, arrays)
+
+
+def save_dynamic(posterior: DynamicPosterior, path: str | os.PathLike[str]) -> None:
+    """Write a dynamic posterior; :meth:`DynamicPosterior.save` is the public way here."""
+    meta, arrays = posterior.pack()
+    intervals = []
+    for j, interval in enumerate(posterior.posteriors):
+        own, packed = _pack(interval)
+        own.pop("nodes")  # the same in all
+        intervals.append(own)
+        arrays |= {f"interval_{j}_{name}": array for name, array in packed.items()}
+    meta |= {"intervals": intervals, "nodes": posterior.nodes}
+    _write(path, meta, arrays)
+
+
+def _write(
+    path: str | os.PathLike[str], meta: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> None:
     path = Path(path)
     if path.is_dir():
         path = path / FILE_NAME
+    text = np.frombuffer(
+        json.dumps({"format": FORMAT} | meta, ensure_ascii=False).encode(), np.uint8
+    )
+    with atomic_path(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, meta=text, **arrays)
+
+
+def _pack(posterior: Posterior) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What JSON holds of a posterior, and its arrays by name."""
     meta = {
-        "format": FORMAT,
         "nodes": posterior.nodes,
         "settings": posterior.settings,
         "provenance": posterior.provenance,
@@ -50,15 +82,14 @@ def save(posterior: Posterior, path: str | os.PathLike[str]) -> None:
     arrays = {f"sums_{f.name}": getattr(posterior.sums, f.name) for f in fields(EdgeSums)}
     arrays |= {f"scalar_{i}": values for i, values in enumerate(posterior.scalars.values())}
     for i, network in enumerate(posterior.networks):
-        arrays |= {f"network_{i}_{name}": network[name] for name in _NETWORK_FIELDS}
+        names = [*_NETWORK_FIELDS, *(name for name in _MEMORY_FIELDS if name in network)]
+        arrays |= {f"network_{i}_{name}": network[name] for name in names}
     arrays |= {name: getattr(posterior, name) for name in _PAIR_FIELDS}
-    text = np.frombuffer(json.dumps(meta, ensure_ascii=False).encode(), np.uint8)
-    with atomic_path(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, meta=text, **arrays)
+    return meta, arrays
 
 
-def load(path: str | os.PathLike[str]) -> Posterior:
-    """Read a posterior that was saved.
+def load(path: str | os.PathLike[str]) -> Posterior | DynamicPosterior:
+    """Read a posterior that was saved, static or dynamic.
 
     Parameters
     ----------
@@ -67,7 +98,7 @@ def load(path: str | os.PathLike[str]) -> Posterior:
 
     Returns
     -------
-    Posterior
+    Posterior or DynamicPosterior
 
     Raises
     ------
@@ -88,7 +119,6 @@ def load(path: str | os.PathLike[str]) -> Posterior:
     try:
         with np.load(path, allow_pickle=False) as file:
             posterior = _restore(file)
-        _check_sizes(posterior)
     except FormatError as error:
         raise FormatError(f"{error} ({path})") from None
     except Exception as error:  # foreign bytes make zip, npy and JSON readers raise anything
@@ -96,26 +126,45 @@ def load(path: str | os.PathLike[str]) -> Posterior:
     return posterior
 
 
-def _restore(file: Any) -> Posterior:
+def _restore(file: Any) -> Posterior | DynamicPosterior:
     meta = json.loads(bytes(file["meta"]).decode())
     if meta["format"] > FORMAT:
         raise FormatError(
             f"the file has format {meta['format']}; expected at most {FORMAT}: it was written by "
             "a newer version of cascadenet"
         )
-    return Posterior(
+    if "intervals" not in meta:
+        return _unpack(meta, file, "")
+    from cascadenet.evolution import DynamicPosterior
+
+    posteriors = [
+        _unpack(own | {"nodes": meta["nodes"]}, file, f"interval_{j}_")
+        for j, own in enumerate(meta["intervals"])
+    ]
+    return DynamicPosterior.unpack(meta, file, posteriors)
+
+
+def _unpack(meta: dict[str, Any], file: Any, prefix: str) -> Posterior:
+    """One posterior, whose arrays have a prefix to their names."""
+    names = set(file.files)
+
+    def network(i: int) -> dict[str, np.ndarray]:
+        found = {name: file[f"{prefix}network_{i}_{name}"] for name in _NETWORK_FIELDS}
+        more = [name for name in _MEMORY_FIELDS if f"{prefix}network_{i}_{name}" in names]
+        return found | {name: file[f"{prefix}network_{i}_{name}"] for name in more}
+
+    posterior = Posterior(
         nodes=meta["nodes"],
         settings=meta["settings"],
         provenance=meta["provenance"],
         unit=float(meta["unit"]),
-        scalars={name: file[f"scalar_{i}"] for i, name in enumerate(meta["scalars"])},
-        sums=EdgeSums(**{f.name: file[f"sums_{f.name}"] for f in fields(EdgeSums)}),
-        networks=[
-            {name: file[f"network_{i}_{name}"] for name in _NETWORK_FIELDS}
-            for i in range(meta["networks"])
-        ],
-        **{name: file[name] for name in _PAIR_FIELDS},
+        scalars={name: file[f"{prefix}scalar_{i}"] for i, name in enumerate(meta["scalars"])},
+        sums=EdgeSums(**{f.name: file[f"{prefix}sums_{f.name}"] for f in fields(EdgeSums)}),
+        networks=[network(i) for i in range(meta["networks"])],
+        **{name: file[prefix + name] for name in _PAIR_FIELDS},
     )
+    _check_sizes(posterior)
+    return posterior
 
 
 def _check_sizes(posterior: Posterior) -> None:
@@ -127,6 +176,7 @@ def _check_sizes(posterior: Posterior) -> None:
         "sums_draws": (sums.draws, (chains,)),
         "sums_hits": (sums.hits, (chains, n_pairs)),
         "sums_node_full": (sums.node_full, (posterior.n_nodes,)),
+        "sums_carried": (sums.carried, (n_pairs if sums.carried.size else 0,)),
         "pair_target": (posterior.pair_target, (n_pairs,)),
         "network_chain": (posterior.network_chain, (len(posterior.networks),)),
     }

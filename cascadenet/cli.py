@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cascadenet.cli_arguments import (
+    ASKS,
     GENERATORS,
     LEAST_PROB,
     PICTURES,
@@ -27,6 +28,7 @@ from cascadenet.cli_arguments import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from cascadenet.cascades import Cascades
@@ -386,24 +388,110 @@ def _edges(options: Options) -> int:
 def _predict(options: Options) -> int:
     from cascadenet.archive import load
 
-    of_edges = {name: getattr(options, name) for name in ("top", "unused", "within", "pairs")}
-    of_next = {name: getattr(options, name) for name in ("k", "now")}
-    other = of_next if options.prefix is None else of_edges
-    wrong = [f"--{name}" for name, value in other.items() if value not in (None, False)]
-    if wrong:
-        rule = "goes with --prefix" if options.prefix is None else "does not go with --prefix"
-        options.parser.error(f"{wrong[0]} {rule}")
+    ask = _asked(options)
     posterior = load(options.run_folder)
-    if options.prefix is None:
-        if options.pairs is not None:
-            of_edges["pairs"] = _read_pairs(options.pairs, posterior)
-        return _emit_table(posterior.predictive(**of_edges), options)
+    if ask == "score":
+        return _emit_table(_scored(posterior, options), options)
+    if ask in ("next", "reach", "size"):
+        return _emit_table(_followed(ask, posterior, options), options)
+    if ask in ("influence", "seed_set"):
+        more = {"within": options.within, "samples": options.samples or 200}
+        more["seed"] = options.seed or 0
+        if ask == "influence":
+            return _emit_table(posterior.influence(top=options.top, **more), options)
+        return _emit_table(posterior.seed_set(options.seed_set, **more), options)
+    if ask == "new":
+        return _emit_table(_of_new_nodes(posterior, options), options)
+    pairs = None if options.pairs is None else _read_pairs(options.pairs, posterior)
+    table = posterior.predictive(pairs, options.top, options.within, options.unused)
+    return _emit_table(table, options)
+
+
+def _asked(options: Options) -> str:
+    """Which of `ASKS` the options ask; a usage error where they do not go together."""
+    given = [
+        name
+        for name in dict.fromkeys(name for names in ASKS.values() for name in names)
+        if getattr(options, name) not in (None, False)
+    ]
+    asked = [ask for ask in ASKS if getattr(options, ask, None) not in (None, False)]
+    ask = asked[0] if asked else "edge" if options.prefix is None else "next"
+    flag = {name: f"--{name.replace('_', '-')}" for name in (*ASKS, *given, "prefix", "within")}
+    for name in given:
+        if name not in ASKS[ask]:
+            if ask == "edge":
+                takers = [flag[other] for other, names in ASKS.items() if name in names]
+                takers = ["--prefix" if taker == "--next" else taker for taker in takers]
+                options.parser.error(f"{flag[name]} goes with {' or '.join(takers)}")
+            wrong = "--prefix" if ask == "next" else flag[ask]
+            options.parser.error(f"{flag[name]} does not go with {wrong}")
+    for name in ("prefix", "within"):
+        if asked and name in ASKS[ask] and name not in given:
+            options.parser.error(f"{flag[ask]} needs {flag[name]}")
+    return ask
+
+
+def _followed(ask: str, posterior: Posterior, options: Options) -> pd.DataFrame:
+    """What becomes of the cascade in --prefix."""
     from cascadenet.fields import instant
 
     prefix, dates = _read_prefix(options.prefix, posterior)
     now = None if options.now is None else instant(options.now, dates, "--now")
-    table = posterior.predict_next(prefix, k=options.k or 10, now=now)
-    return _emit_table(table, options)
+    if ask == "next":
+        return posterior.predict_next(prefix, k=options.k or 10, now=now)
+    seed, samples = options.seed or 0, options.samples or 1000
+    result = posterior.spread(prefix, options.within, draws=samples, seed=seed, now=now)
+    row = result.summary().iloc[0]
+    _say(
+        f"expected size {row['mean']:.2f} +- {row['se']:.2f}, 94% interval {row['low']:.0f} to "
+        f"{row['high']:.0f}"
+    )
+    if ask == "size":
+        return result.size_distribution()
+    table = result.nodes
+    if options.top is not None:
+        table = table.head(options.top)
+    if dates:
+        for name in ("time_low", "time", "time_high"):
+            table = table.assign(**{name: _iso_or_none(table[name].to_numpy())})
+    return table
+
+
+def _iso_or_none(time: np.ndarray) -> list[str | None]:
+    """Dates of days since 1970, none for those that are nan."""
+    from cascadenet.fields import iso
+
+    known = iter(iso(time[time == time]))
+    return [next(known) if t == t else None for t in time.tolist()]
+
+
+def _scored(posterior: Posterior, options: Options) -> pd.DataFrame:
+    """Predictive density of the cascades in --score; its mean goes to stderr."""
+    from cascadenet.cascades import Cascades, sniff
+    from cascadenet.inference.forecast import score_predictive
+
+    read = Cascades.read_snap if sniff(options.score) == "snap" else Cascades.read_csv
+    cascades = read(options.score, horizon=options.horizon, window=options.window)
+    table = posterior.log_predictive(cascades)
+    if table["n_infections"].sum():
+        score = score_predictive(table)
+        _say(
+            f"{score.mean:.4f} +- {score.se:.4f} nats per infection; {score.n_infections} "
+            f"infections besides seeds in {score.n_cascades} cascades"
+        )
+    return table
+
+
+def _of_new_nodes(posterior: Posterior, options: Options) -> pd.DataFrame:
+    """Edges from and to nodes never seen, best first."""
+    from cascadenet.posterior import NEW
+
+    pairs = [pair for label in posterior.nodes for pair in ((label, NEW), (NEW, label))]
+    table = posterior.predictive([*pairs, (NEW, NEW)])[["source", "target", "prob"]]
+    table = table.sort_values("prob", ascending=False, kind="stable", ignore_index=True)
+    for name in ("source", "target"):
+        table[name] = [str(label) if label is NEW else label for label in table[name]]
+    return table.head(20 if options.top is None else options.top)
 
 
 def _plot(options: Options) -> int:

@@ -24,6 +24,17 @@ PRIORS = ("hdp", "flat")
 LEAST_PROB = 0.01  # of an edge in edges.csv of a run, unless all are asked for
 PICTURES = (".png", ".pdf", ".svg")
 TRUTH_KINDS = ("probabilities", "rates", "recovery")
+# What each question to `predict` takes beside itself; the first two are asked by no option.
+ASKS = {
+    "edge": ("top", "unused", "within", "pairs"),
+    "next": ("prefix", "k", "now"),
+    "new": ("top",),
+    "reach": ("prefix", "within", "now", "samples", "seed", "top"),
+    "size": ("prefix", "within", "now", "samples", "seed"),
+    "influence": ("within", "samples", "seed", "top"),
+    "seed_set": ("within", "samples", "seed"),
+    "score": ("horizon", "window"),
+}
 KINDS = ("predictive", "communities", "network", "traces", "ranks", *TRUTH_KINDS)
 # The generators of `simulate`, and which options each of them takes.
 GENERATORS = {
@@ -241,18 +252,55 @@ def _add_edges(add: argparse.ArgumentParser) -> None:
 
 
 def _add_predict(add: argparse.ArgumentParser) -> None:
-    _add_run(add)
-    edges = add.add_argument_group("the next edge")
-    edges.add_argument("--top", type=_count(0), metavar="N", help="only the best N (20)")
-    edges.add_argument("--unused", action="store_true", help="without pairs that carried any")
-    edges.add_argument(
-        "--within", type=_number(0, open_low=True), metavar="D", help="delay for column transmit"
+    add.epilog = (
+        "Without an option: the most probable next edges, those no cascade has used included. "
+        "Times and durations are in the unit of the data."
     )
+    _add_run(add)
+    ask = add.add_argument_group("what to predict").add_mutually_exclusive_group()
+    ask.add_argument(
+        "--new", action="store_true", help="edges from and to nodes never seen (fit --open-world)"
+    )
+    ask.add_argument(
+        "--reach", action="store_true", help="whom a cascade reaches, and when (--prefix, --within)"
+    )
+    ask.add_argument(
+        "--size", action="store_true", help="how large it becomes (--prefix, --within)"
+    )
+    ask.add_argument(
+        "--influence", action="store_true", help="expected reach of every node (--within)"
+    )
+    ask.add_argument(
+        "--seed-set", type=_count(1), metavar="K", help="K nodes that reach most (--within)"
+    )
+    ask.add_argument(
+        "--score", metavar="FILE", help="log density of other cascades, CSV with cascade,node,time"
+    )
+    edges = add.add_argument_group("the next edge")
     edges.add_argument("--pairs", metavar="FILE", help="CSV with source,target: these pairs")
-    follow = add.add_argument_group("the next infection of a cascade")
+    edges.add_argument("--unused", action="store_true", help="without pairs that carried any")
+    edges.add_argument("--top", type=_count(0), metavar="N", help="only the best N (20 edges)")
+    edges.add_argument(
+        "--within",
+        type=_number(0, open_low=True),
+        metavar="D",
+        help="delay for column transmit; elsewhere how far to look ahead",
+    )
+    follow = add.add_argument_group("a cascade so far: its next infection, --reach, --size")
     follow.add_argument("--prefix", metavar="FILE", help="CSV with node,time: infections so far")
-    follow.add_argument("--k", type=_count(1), metavar="K", help="so many nodes (10)")
+    follow.add_argument("--k", type=_count(1), metavar="K", help="so many next nodes (10)")
     follow.add_argument("--now", type=_time, metavar="T", help="present time (the last infection)")
+    draws = add.add_argument_group("simulation: --reach, --size, --influence, --seed-set")
+    draws.add_argument(
+        "--samples", type=_count(1), metavar="N", help="cascades (1000), or live-edge graphs (200)"
+    )
+    draws.add_argument("--seed", type=_count(0), metavar="N", help="for other draws (0)")
+    score = add.add_argument_group("observation of the cascades of --score")
+    end = score.add_mutually_exclusive_group()
+    end.add_argument("--horizon", type=_time, metavar="T", help="it ends at this time")
+    end.add_argument(
+        "--window", type=_duration, metavar="T", help="so long after a cascade's first infection"
+    )
     _add_output(add)
 
 
@@ -342,6 +390,6 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "fit": (_add_fit, "infer the network behind cascades"),
     "summary": (_add_summary, "say what a run found and whether its chains agree"),
     "edges": (_add_edges, "print the edges of a run, best first, as CSV"),
-    "predict": (_add_predict, "predict the next edge, or who is infected next"),
+    "predict": (_add_predict, "predict edges, infections, spread and influence"),
     "plot": (_add_plot, "draw a picture of a run"),
 }

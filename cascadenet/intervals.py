@@ -49,6 +49,16 @@ def mixture_quantile(
     return found
 
 
+def mixture_below(
+    x: np.ndarray,
+    prob: np.ndarray,
+    hit: tuple[np.ndarray, np.ndarray],
+    rest: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Probability that prob * Gamma(*hit) + (1 - prob) * Gamma(*rest) is at most x."""
+    return _below(x, np.arange(prob.size), prob, hit, rest)
+
+
 def _below(
     x: np.ndarray,
     rows: np.ndarray,

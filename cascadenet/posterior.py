@@ -13,17 +13,33 @@ import numpy as np
 
 from cascadenet import partitions, prediction
 from cascadenet.delays import get_delay
+from cascadenet.forecasts import Forecasts
 from cascadenet.intervals import gamma_with_moments, mixture_quantile
 
 if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
-__all__ = ["EdgeSums", "Posterior"]
+    from cascadenet.inference.forecast.laws import PairIndex
+
+__all__ = ["NEW", "EdgeSums", "Posterior"]
 
 INTERVAL = (0.03, 0.97)
 BLOCK = 2**15  # rows whose intervals are found together
 EDGE_COLUMNS = ["source", "target", "prob", "n", "rate", "rate_sd", "rate_low", "rate_high"]
+
+
+class _NewNode:
+    """Stands for all nodes never seen, in the pairs of a fit with ``open_world``."""
+
+    def __repr__(self) -> str:
+        return "<new node>"
+
+    def __reduce__(self) -> str:
+        return "NEW"
+
+
+NEW = _NewNode()
 
 
 @dataclass(frozen=True)
@@ -43,9 +59,11 @@ class EdgeSums:
     rate_hit, square_hit : float64 array, shape (P,)
         The same restricted to draws counted in ``hits`` (zero in the others).
     exposure : float64 array, shape (P,)
-        Exposure, internal unit.
+        Exposure, internal unit; what earlier intervals left of theirs included.
     node_full : float64 array, shape (N,)
-        Exposure of a source to a node it never met, internal unit.
+        Exposure of a source to a node it never met, internal unit; likewise.
+    carried : float64 array, shape (P,) or (0,)
+        Transmissions that earlier intervals left in memory; empty where there were none.
     """
 
     draws: np.ndarray
@@ -57,9 +75,10 @@ class EdgeSums:
     square_hit: np.ndarray
     exposure: np.ndarray
     node_full: np.ndarray
+    carried: np.ndarray
 
 
-class Posterior:
+class Posterior(Forecasts):
     """Posterior over the network that cascades spread over.
 
     Built by ``fit``; see :func:`cascadenet.load` for one that was saved.
@@ -174,6 +193,8 @@ class Posterior:
         import pandas as pd
 
         labels = np.asarray(self.nodes)
+        if max(source.max(initial=0), target.max(initial=0)) >= self.n_nodes:
+            labels = np.array([*self.nodes, NEW], dtype=object)
         data = {"source": labels[source], "target": labels[target], **columns}
         return pd.DataFrame(data, copy=False)  # the columns are this table's own
 
@@ -239,15 +260,24 @@ class Posterior:
     def _index(self) -> dict[Any, int]:
         return {label: i for i, label in enumerate(self.nodes)}
 
-    def node_indices(self, labels: Iterable[Any], name: str) -> np.ndarray:
+    def node_indices(self, labels: Iterable[Any], name: str, new: bool = False) -> np.ndarray:
         """Indices of labels; a ValueError says that the argument ``name`` holds others."""
+        index = self._index
+        if new:
+            labels = list(labels)
+            if any(label is NEW for label in labels):
+                self._check_open(name)
+                index = {**index, NEW: self.n_nodes}
         try:
-            return np.array([self._index[label] for label in labels], np.int64)
+            return np.array([index[label] for label in labels], np.int64)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{name} must be nodes of the posterior; got {error}") from None
 
-    def pair_indices(self, pairs: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of sources and targets of a DataFrame or an iterable of pairs, checked."""
+    def pair_indices(self, pairs: Any, new: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of sources and targets of a DataFrame or an iterable of pairs, checked.
+
+        With ``new``, :data:`NEW` is allowed in an open world, even twice, and has index N.
+        """
         if hasattr(pairs, "columns"):
             missing = {"source", "target"} - set(pairs.columns)
             if missing:
@@ -257,10 +287,11 @@ class Posterior:
             listed = [(u, v) for u, v in pairs]
         except (TypeError, ValueError):
             raise ValueError(f"pairs must be (source, target) tuples; got {pairs!r:.60}") from None
-        source = self.node_indices((u for u, _ in listed), "sources in pairs")
-        target = self.node_indices((v for _, v in listed), "targets in pairs")
-        if (source == target).any():
-            label = self.nodes[source[np.flatnonzero(source == target)[0]]]
+        source = self.node_indices((u for u, _ in listed), "sources in pairs", new)
+        target = self.node_indices((v for _, v in listed), "targets in pairs", new)
+        same = (source == target) & (source < self.n_nodes)
+        if same.any():
+            label = self.nodes[source[np.flatnonzero(same)[0]]]
             raise ValueError(f"pairs must join different nodes; got {label!r} twice")
         return source, target
 
@@ -281,10 +312,42 @@ class Posterior:
         at = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
         return np.where(keys[at] == wanted, rows[at], -1)
 
+    def _check_open(self, name: str) -> None:
+        if not self.settings.get("open_world") or self.settings["prior"] == "flat":
+            raise ValueError(
+                f"{name}: a new node has a probability only in a fit with open_world=True and "
+                "prior='hdp'; this one knows all nodes there are"
+            )
+
+    @cached_property
+    def pairs_by_source(self) -> PairIndex:
+        """Listed pairs ordered by source, for forecasts."""
+        from cascadenet.inference.forecast.laws import index_by_source
+
+        return index_by_source(self)
+
     def rate_unit(self, network: dict[str, np.ndarray]) -> float:
         """User's rate per internal rate under one network draw."""
         delay = get_delay(self.settings["delay"])
         return float(self.unit ** -delay.rate_exponent(network["theta"]))
+
+    def memory_of(self, network: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Remembered transmissions and exposure of the listed pairs in one draw.
+
+        Where edges may have started afresh, draws differ in what is in force, which they say for
+        the pairs ``memory_rows``.
+
+        Returns
+        -------
+        carried : float64 array, shape (P,) or (0,)
+        exposure : float64 array, shape (P,)
+        """
+        sums, rows = self.sums, network.get("memory_rows")
+        if rows is None:
+            return sums.carried, sums.exposure
+        carried, exposure = sums.carried.copy(), sums.exposure.copy()
+        carried[rows], exposure[rows] = network["memory_n"], network["memory_exposure"]
+        return carried, exposure
 
     def edge_weight(
         self, network: dict[str, np.ndarray], source: np.ndarray, target: np.ndarray
@@ -292,8 +355,8 @@ class Posterior:
         """Edge distribution p_uv of one network draw at the given pairs."""
         if network["weight"].size == 0:
             return np.full(source.size, 1.0 / (self.n_nodes * max(self.n_nodes - 1, 1)))
-        sender = network["sender"] * network["weight"]
-        return np.einsum("pk,pk->p", sender[source], network["receiver"][target], dtype=float)
+        sender = network["sender"][source].astype(float) * network["weight"]
+        return np.einsum("pk,pk->p", sender, network["receiver"][target], dtype=float)
 
     def gamma_shape(
         self, network: dict[str, np.ndarray], source: np.ndarray, target: np.ndarray
@@ -316,7 +379,9 @@ class Posterior:
         Parameters
         ----------
         pairs : iterable of (source, target) or DataFrame, optional
-            Pairs to report; without them the ``top`` most probable ones.
+            Pairs to report; without them the ``top`` most probable ones. In a fit with
+            ``open_world``, :data:`cascadenet.posterior.NEW` stands for the nodes never seen,
+            as source, as target or as both: with these pairs ``prob`` sums to one.
         top : int, optional
             Number of rows, 20 when neither this nor ``pairs`` is given.
         within : float, optional
@@ -329,12 +394,13 @@ class Posterior:
         DataFrame
             ``source``, ``target``, ``prob``: p_uv / (1 - sum_u p_uu) averaged over the network
             draws, and ``transmit``: probability that the source, just infected, infects the
-            still uninfected target within the delay (survival likelihood).
+            still uninfected target within the delay (survival likelihood; nan for new nodes,
+            which have a probability together but no rate each).
 
         Raises
         ------
         ValueError
-            Unknown node, ``within`` not positive.
+            Unknown node, a new one where the fit knows all, ``within`` not positive.
         """
         return prediction.predictive(self, pairs, top, within, unused)
 

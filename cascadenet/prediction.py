@@ -39,7 +39,7 @@ def predictive(
     if pairs is None:
         source, target, prob = _top_pairs(posterior, 20 if top is None else top, unused)
     else:
-        source, target = posterior.pair_indices(pairs)
+        source, target = posterior.pair_indices(pairs, new=True)
         if unused:
             keep = ~_was_used(posterior, source, target)
             source, target = source[keep], target[keep]
@@ -52,7 +52,10 @@ def predictive(
         source, target, prob = source[:top], target[:top], prob[:top]
     columns = {"prob": prob}
     if posterior.settings["likelihood"] == "survival":
-        columns["transmit"] = _transmit(posterior, source, target, delay)
+        known = np.maximum(source, target) < posterior.n_nodes
+        transmit = np.full(source.size, np.nan)  # the rate of no pair in particular
+        transmit[known] = _transmit(posterior, source[known], target[known], delay)
+        columns["transmit"] = transmit
     return posterior.pair_frame(source, target, **columns)
 
 
@@ -65,6 +68,7 @@ def _number(name: str, value: Any) -> float:
 
 def _was_used(posterior: Posterior, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     rows = posterior.rows_of(source, target)
+    rows[np.maximum(source, target) >= posterior.n_nodes] = -1  # a new node has been in none
     used = rows >= 0
     used[used] = posterior.sums.hits[:, rows[used]].sum(axis=0) > 0
     return used
@@ -127,14 +131,20 @@ def _top_pairs(
 
 
 def _draw_rates(
-    posterior: Posterior, network: dict[str, np.ndarray], source: np.ndarray, target: np.ndarray
+    posterior: Posterior,
+    network: dict[str, np.ndarray],
+    source: np.ndarray,
+    target: np.ndarray,
+    rows: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gamma shape r + n and internal rate b + E of pairs under one network draw."""
-    rows = posterior.rows_of(source, target)
+    """Gamma shape r + c + n and internal rate b + E of pairs, listed in ``rows``, in one draw."""
     met = rows >= 0
     shape = posterior.gamma_shape(network, source, target)
+    carried, met_exposure = posterior.memory_of(network)
     exposure = posterior.sums.node_full[source].copy()
-    exposure[met] = posterior.sums.exposure[rows[met]]
+    exposure[met] = met_exposure[rows[met]]
+    if carried.size:
+        shape[met] += carried[rows[met]]
     if network["used"].size:
         at = np.minimum(np.searchsorted(network["used"], rows), network["used"].size - 1)
         hit = met & (network["used"][at] == rows)
@@ -148,8 +158,9 @@ def _transmit(
     """Probability of transmission within a delay, rates integrated out, over draws."""
     model = get_delay(posterior.settings["delay"])
     total = np.zeros(source.size)
+    rows = posterior.rows_of(source, target)
     for network in posterior.networks:
-        shape, rate = _draw_rates(posterior, network, source, target)
+        shape, rate = _draw_rates(posterior, network, source, target, rows)
         dose = model.cumulative(np.array([delay / posterior.unit]), network["theta"])[0]
         total += -np.expm1(-shape * np.log1p(dose / rate))
     return total / max(len(posterior.networks), 1)
@@ -163,24 +174,24 @@ def predict_next(
 
     if posterior.settings["likelihood"] != "survival":
         raise ValueError("predict_next needs likelihood='survival'; got 'tree'")
-    node, time = _prefix(posterior, prefix)
-    present = float(time.max()) if now is None else _number("now", now)
-    if not time.max() <= present < np.inf:
-        raise ValueError(f"now must be finite and not before the last infection; got {now}")
+    node, time = read_prefix(posterior, prefix)
+    present = present_of(time, now)
     check_rows("k", k)
     at_risk = np.setdiff1d(np.arange(posterior.n_nodes), node)
     source, target = np.repeat(node, at_risk.size), np.tile(at_risk, node.size)
-    age = np.maximum((present - time) / posterior.unit, SMALLEST_AGE)
+    rows = posterior.rows_of(source, target)
+    age, acts = _ages(posterior, node, time, present)
+    since = max((present - float(time.min())) / posterior.unit, SMALLEST_AGE)
     prob, hazard = np.zeros(at_risk.size), np.zeros(at_risk.size)
     delay = get_delay(posterior.settings["delay"])
     for network in posterior.networks:
-        shape, rate = _draw_rates(posterior, network, source, target)
+        shape, rate = _draw_rates(posterior, network, source, target, rows)
         # having stayed uninfected until now is more exposure
         rate = rate.reshape(node.size, -1)
         rate = rate + delay.cumulative(age, network["theta"])[:, None]
-        act = np.exp(delay.log_hazard(age, network["theta"]))[:, None]
+        act = np.where(acts, np.exp(delay.log_hazard(age, network["theta"])), 0.0)[:, None]
         draw = (act * shape.reshape(node.size, -1) / rate).sum(axis=0)
-        draw += _background_hazard(posterior, network, at_risk, float(age.max()))
+        draw += _background_hazard(posterior, network, at_risk, since)
         hazard += draw / posterior.unit
         if draw.sum() > 0.0:
             prob += draw / draw.sum()
@@ -194,6 +205,24 @@ def predict_next(
             "hazard": hazard[order] / count,
         }
     )
+
+
+def _ages(
+    posterior: Posterior, node: np.ndarray, time: np.ndarray, present: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """How long each infected node has acted, internal unit, and whether it still does.
+
+    A node stops acting once ``max_candidates`` later infections have followed, as in the fit.
+    """
+    until = np.full(node.size, present)
+    limit = posterior.settings.get("max_candidates")
+    order = np.lexsort((node, time))
+    acts = np.ones(node.size, bool)
+    if limit is not None and limit < node.size:
+        gone = order[: node.size - limit]
+        until[gone] = time[order[limit:]]
+        acts[gone] = False
+    return np.maximum((until - time) / posterior.unit, SMALLEST_AGE), acts
 
 
 def _background_hazard(
@@ -210,10 +239,21 @@ def _background_hazard(
     n[network["used"]] = network["count"]
     rows = ground[nodes]  # one for each node, in their order
     shape = network["ground_shape"] + n[rows]
+    if posterior.sums.carried.size:
+        shape = shape + posterior.sums.carried[rows]
     return shape / (network["ground_rate"] + posterior.sums.exposure[rows] + age)
 
 
-def _prefix(posterior: Posterior, prefix: Any) -> tuple[np.ndarray, np.ndarray]:
+def present_of(time: np.ndarray, now: float | None) -> float:
+    """Present time of a cascade with infections at these times: the last one unless given."""
+    present = float(time.max()) if now is None else _number("now", now)
+    if not time.max() <= present < np.inf:
+        raise ValueError(f"now must be finite and not before the last infection; got {now}")
+    return present
+
+
+def read_prefix(posterior: Posterior, prefix: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Node indices and times of a DataFrame or an iterable of (node, time), checked."""
     if hasattr(prefix, "columns"):
         missing = {"node", "time"} - set(prefix.columns)
         if missing:

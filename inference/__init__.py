@@ -1,7 +1,9 @@
 """Everything that moves a chain: models, sampler, kernels, diagnostics and baselines.
 
-`CoupledHDP` is the model to fit; `NetRate` and `CoOccurrence` are baselines with the same
-interface (``.fit(cascades)``, ``.edges()``). The other modules are the parts they are made of.
+`CoupledHDP` is the model to fit, `DynamicCoupledHDP` the one for networks that change and
+`NextInfection` the one to predict who is next; `NetInf`, `NetRate`, `InfoPath` and `CoOccurrence`
+are baselines with the same interface (``.fit(cascades)``, ``.edges()``). The other modules are the
+parts they are made of.
 """
 
 from __future__ import annotations
@@ -20,27 +22,45 @@ if TYPE_CHECKING:
         chains,
         coupled_hdp,
         diagnostics,
+        dynamics,
+        forecast,
         layout,
         sampler,
         trees,
     )
-    from cascadenet.inference.baselines import CoOccurrence, NetRate
+    from cascadenet.inference.baselines import CoOccurrence, InfoPath, NetInf, NetRate
     from cascadenet.inference.coupled_hdp import CoupledHDP
+    from cascadenet.inference.dynamics.model import DynamicCoupledHDP
+    from cascadenet.inference.next_infection import NextInfection
 
 __all__ = [
     "CoOccurrence",
     "CoupledHDP",
+    "DynamicCoupledHDP",
+    "InfoPath",
+    "NetInf",
     "NetRate",
+    "NextInfection",
     "baselines",
     "chains",
     "coupled_hdp",
     "diagnostics",
+    "dynamics",
+    "forecast",
     "layout",
     "sampler",
     "trees",
 ]
 
-_HOME = {"CoOccurrence": "baselines", "CoupledHDP": "coupled_hdp", "NetRate": "baselines"}
+_HOME = {
+    "CoOccurrence": "baselines",
+    "CoupledHDP": "coupled_hdp",
+    "DynamicCoupledHDP": "dynamics.model",
+    "InfoPath": "baselines",
+    "NetInf": "baselines",
+    "NetRate": "baselines",
+    "NextInfection": "next_infection",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -473,7 +473,8 @@ def thin_phantoms(
     pair_source,
     exposure,
     node_full,
-    b,
+    pair_prior,
+    node_prior,
     log_max,
     uniform,
     sender,
@@ -483,8 +484,10 @@ def thin_phantoms(
     """Endpoints of phantom tokens and whether exposure balancing keeps them (3.4).
 
     ``community`` (T,); ``cumulative_*`` (K, N') running sums of each community's endpoint
-    distributions; a token is kept with probability ``1 - log(1 + E/b) / log_max``. Endpoints
-    beyond ``n_nodes`` (the open-world reserve) and self-pairs have no exposure. O(T log N).
+    distributions; a token is kept with probability ``1 - log(1 + E/b) / log_max``, with b from
+    ``pair_prior`` (P,) for listed pairs and ``node_prior`` (N,) for others, or (1,) where it is
+    the same for all. Endpoints beyond ``n_nodes`` (the open-world reserve) and self-pairs have
+    no exposure. O(T log N).
     ``uniform`` (T, 3). Writes ``sender``, ``receiver`` (T,) and ``keep`` (T,) bool.
     """
     size = cumulative_sender.shape[1]
@@ -496,7 +499,7 @@ def thin_phantoms(
         v = search_cumulative(row, 0, size, uniform[t, 1] * row[size - 1])
         e = 0.0
         if u != v and u < n_nodes and v < n_nodes:
-            e = node_full[u]
+            e = node_full[u] / node_prior[u if node_prior.size > 1 else 0]
             low, high = pair_ptr[v], pair_ptr[v + 1]
             while low < high:
                 middle = (low + high) // 2
@@ -505,10 +508,10 @@ def thin_phantoms(
                 else:
                     high = middle
             if low < pair_ptr[v + 1] and pair_source[low] == u:
-                e = exposure[low]
+                e = exposure[low] / pair_prior[low if pair_prior.size > 1 else 0]
         sender[t] = u
         receiver[t] = v
-        keep[t] = uniform[t, 2] * log_max >= math.log(1.0 + e / b)
+        keep[t] = uniform[t, 2] * log_max >= math.log(1.0 + e)
 
 
 @kernel

@@ -11,10 +11,9 @@ from scipy.special import gammaln, xlogy
 
 from cascadenet.inference import _kernels, rates
 from cascadenet.inference.checkpoint import Checkpoint
+from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.layout import Layout
 from cascadenet.inference.sampler import Chain, Model, State
-
-HOLD_SHARE = 3  # concentrations are held for this fraction (one over) of tuning
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,14 @@ class Schedule:
         Sweeps before and while recording.
     networks : int
         Draws of the whole network kept, evenly spaced among the recorded ones.
+    hold : int
+        Sweeps, the first of tuning, during which the concentrations stay where they start.
     """
 
     tune: int
     draws: int
     networks: int
+    hold: int
 
     @property
     def sweeps(self) -> int:
@@ -42,6 +44,22 @@ class Schedule:
         """Whether the network of this recorded draw is kept."""
         kept = min(self.networks, self.draws)
         return (draw + 1) * kept // self.draws > draw * kept // self.draws
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a chain starts: its random numbers, what it remembers, and a state to go on from.
+
+    Attributes
+    ----------
+    seed : numpy.random.SeedSequence
+    carried : Carried, optional
+    state : State, optional
+    """
+
+    seed: np.random.SeedSequence
+    carried: Carried | None = None
+    state: State | None = None
 
 
 class Record:
@@ -56,6 +74,7 @@ class Record:
         "square_hit",
         "exposure_sum",
         "full_sum",
+        "kept_sum",
     )
 
     def __init__(self, chain: Chain, schedule: Schedule) -> None:
@@ -69,10 +88,12 @@ class Record:
         self.square_hit = np.zeros(n_pairs)
         self.exposure_sum = np.zeros(n_pairs if chain.model.delay.parameters else 0)
         self.full_sum = np.zeros(chain.layout.n_nodes)
+        self.kept_sum = np.zeros(chain.state.kept.shape, np.int64)
         self.scalars: dict[str, np.ndarray] = {
             name: np.full(schedule.draws, np.nan) for name in scalar_names(chain.model)
         }
         self.networks: list[dict[str, np.ndarray]] = []
+        self.last: State | None = None  # of a chain that is to go on in another interval
 
     def add(self, chain: Chain, schedule: Schedule) -> None:
         """Record the chain's current state as one draw."""
@@ -84,6 +105,7 @@ class Record:
         if self.exposure_sum.size:
             self.exposure_sum += state.exposure
         self.full_sum += state.node_full
+        self.kept_sum += state.kept
         for name, value in scalar_values(chain).items():
             self.scalars[name][self.draws] = value
         if schedule.keeps_network(self.draws):
@@ -97,7 +119,7 @@ class Record:
             rate = rate.copy()
             rate[layout.pair_ptr[:-1]] *= unit * layout.unit
         _kernels.accumulate(
-            state.shape,
+            rates.gamma_shape(chain),
             rate,
             state.n_pair,
             unit,
@@ -154,6 +176,13 @@ def _network(chain: Chain) -> dict[str, np.ndarray]:
         "used": used,
         "count": state.n_pair[used],
     }
+    rows = chain.carried.rows
+    if rows.size:
+        network |= {
+            "memory_rows": rows.astype(np.int32),
+            "memory_n": chain.carried.n[rows],
+            "memory_exposure": state.exposure[rows] + chain.carried.exposure[rows],
+        }
     if chain.model.prior == "flat":
         return network
     held = state.eta > 0
@@ -175,6 +204,8 @@ def scalar_names(model: Model) -> tuple[str, ...]:
     names += [f"delay_{name}" for name in model.delay.parameters]
     if model.background:
         names.append("background_rate")
+    if model.switch:
+        names.append("persistence")
     if model.prior == "hdp":
         names += ["alpha", "tau", "gamma", "n_communities", "null_share", "entropy"]
     return tuple(names)
@@ -194,6 +225,8 @@ def scalar_values(chain: Chain) -> dict[str, float]:
         values[f"delay_{name}"] = float(value)
     if model.background:
         values["background_rate"] = model.background_shape / (state.background_rate * unit)
+    if model.switch:
+        values["persistence"] = state.persistence
     if model.prior == "hdp":
         values["alpha"], values["tau"], values["gamma"] = state.alpha, state.tau, state.gamma
         values["n_communities"] = float(np.count_nonzero(state.eta[1:]))
@@ -222,9 +255,10 @@ def log_joint(chain: Chain) -> float:
     value = rates.RateTarget(chain).at(state.b)()
     if model.background:
         ground = chain.layout.pair_ptr[:-1]
-        n, c0, d0 = state.n_pair[ground], model.background_shape, state.background_rate
-        value += (gammaln(c0 + n) - gammaln(c0) + c0 * np.log(d0)).sum()
-        value -= ((c0 + n) * np.log(d0 + state.exposure[ground])).sum()
+        n, shape = state.n_pair[ground], rates.gamma_shape(chain)[ground]
+        prior = state.rate[ground] - state.exposure[ground]
+        value += (gammaln(shape + n) - gammaln(shape) + shape * np.log(prior)).sum()
+        value -= ((shape + n) * np.log(state.rate[ground])).sum()
     if model.delay.name != "exponential":
         drawn = rows[chain.layout.pair_source[state.parent[rows]] >= 0]
         held = chain.layout.cand_ptr[drawn] + state.choice[drawn]
@@ -236,27 +270,28 @@ def run_chain(
     layout: Layout,
     model: Model,
     schedule: Schedule,
-    seed: np.random.SeedSequence,
+    start: Start,
     progress: Progress,
     checkpoint: Checkpoint | None = None,
 ) -> Record:
-    """Run one chain; its result depends on nothing but data, model, schedule and seed.
+    """Run one chain; its result depends on nothing but data, model, schedule and start.
 
     With a checkpoint, goes on from the file where there is one, and writes it at the start, so
     that a folder that cannot be written to is an error at once, then as it falls due, and at
     the end.
     """
-    chain = Chain(layout, model, np.random.default_rng(seed))
+    rng = np.random.default_rng(start.seed)
+    chain = Chain(layout, model, rng, start.carried, start.state)
     record = Record(chain, schedule)
     if checkpoint is not None:
         if checkpoint.restore(chain, record):
+            chain.carried.use(chain.state.kept)
             progress.step(chain.n_sweeps)
         else:
             checkpoint.write(chain, record)
-    hold = schedule.tune // HOLD_SHARE
     while chain.n_sweeps < schedule.sweeps and not progress.stopped:
         chain.adapting = chain.n_sweeps < schedule.tune
-        chain.holding = chain.n_sweeps < hold
+        chain.holding = chain.n_sweeps < schedule.hold
         recorded = not chain.adapting
         chain.sweep()
         if recorded:
@@ -269,11 +304,16 @@ def run_chain(
     record.truncate()
     if record.draws and not record.networks:  # stopped before the first one was due
         record.networks.append(_network(chain))
+    if start.carried is not None:
+        record.last = chain.state
     return record
 
 
 class Progress:
-    """Counts sweeps over all chains; shows a bar where ``show`` says so, and carries the stop."""
+    """Counts sweeps over all chains; shows a bar where ``show`` says so, and carries the stop.
+
+    A context: the bar is taken away at its end.
+    """
 
     def __init__(self, total: int, show: bool) -> None:
         self.stopped = False
@@ -290,8 +330,10 @@ class Progress:
             with self._lock:
                 self._bar.update(sweeps)
 
-    def close(self) -> None:
-        """Take the bar away."""
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
 
@@ -300,11 +342,10 @@ def run_chains(
     layout: Layout,
     model: Model,
     schedule: Schedule,
+    starts: list[Start],
     *,
-    chains: int,
-    seed: int,
     n_jobs: int,
-    show_progress: bool,
+    progress: Progress,
     checkpoints: list[Checkpoint] | None = None,
 ) -> tuple[list[Record], bool]:
     """Run chains in threads; chain i is the same however many run beside it.
@@ -317,21 +358,16 @@ def run_chains(
         One for each chain, in order.
     interrupted : bool
     """
-    seeds = np.random.SeedSequence(seed).spawn(chains)
-    progress = Progress(chains * schedule.sweeps, show_progress)
-    interrupted = False
-    try:
-        with ThreadPoolExecutor(max_workers=min(n_jobs, chains)) as pool:
-            running = [
-                pool.submit(run_chain, layout, model, schedule, one, progress, saved)
-                for one, saved in zip(seeds, checkpoints or [None] * chains, strict=True)
-            ]
-            try:
-                wait(running, return_when=FIRST_EXCEPTION)
-            except KeyboardInterrupt:
-                interrupted = True
-            finally:
-                progress.stopped = True  # of no effect on chains that have finished
-        return [future.result() for future in running], interrupted
-    finally:
-        progress.close()
+    with ThreadPoolExecutor(max_workers=min(n_jobs, len(starts))) as pool:
+        running = [
+            pool.submit(run_chain, layout, model, schedule, start, progress, saved)
+            for start, saved in zip(starts, checkpoints or [None] * len(starts), strict=True)
+        ]
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+        except KeyboardInterrupt:
+            progress.stopped = True
+        finally:
+            if any(future.done() and future.exception() for future in running):
+                progress.stopped = True  # the others need not go on
+    return [future.result() for future in running], progress.stopped

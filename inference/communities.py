@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import gammaln
 
 from cascadenet.inference import _kernels
+from cascadenet.inference.dynamics.memory import take
+from cascadenet.inference.rates import prior_rate
 
 if TYPE_CHECKING:
     from cascadenet.inference.sampler import Chain, State
@@ -30,7 +33,7 @@ def log_dirichlet(rng: np.random.Generator, concentration: np.ndarray) -> np.nda
     return log_gamma - np.log(np.exp(log_gamma).sum(axis=0))
 
 
-def _log_beta(rng: np.random.Generator, a: float, b: np.ndarray | int) -> float:
+def _log_beta(rng: np.random.Generator, a: np.ndarray | float, b: np.ndarray | int) -> float:
     """Sum of the logs of Beta(a, b) draws; the draws themselves underflow for small a."""
     pair = np.stack(np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float)))
     return float(log_dirichlet(rng, pair)[0].sum())
@@ -45,22 +48,49 @@ def _tables(rng: np.random.Generator, counts: np.ndarray, concentration: np.ndar
 
 def log_max(chain: Chain) -> float:
     """Upper bound of L_uv = log(1 + E_uv / b) over all pairs."""
-    return math.log1p(float(chain.state.node_full.max(initial=0.0)) / chain.state.b)
+    state, carried = chain.state, chain.carried
+    if not carried.pairs:  # no pair has more exposure than its source
+        return math.log1p(float(state.node_full.max(initial=0.0)) / state.b)
+    bound = (state.node_full / (state.b + carried.node_exposure)).max(initial=0.0)
+    listed = state.exposure / prior_rate(chain, state.b)
+    edges = chain.edge_pairs if chain.edge_pairs is not None else slice(None)
+    return math.log1p(float(max(bound, listed[edges].max(initial=0.0))))
 
 
 def draw_flat_total(chain: Chain) -> None:
     """Lambda under the flat prior: tables of the used pairs, then a conjugate draw (3.3)."""
     state, layout, model = chain.state, chain.layout, chain.model
     used = _used_pairs(chain)
-    tables = _tables(chain.rng, state.n_pair[used], state.shape[used])
+    tables = _new_tables(chain, used)
     n_nodes = layout.n_nodes
     edges = chain.edge_pairs if chain.edge_pairs is not None else slice(None)
     listed = np.bincount(layout.pair_source[edges], minlength=n_nodes)
-    mass = np.log1p(state.exposure[edges] / state.b).sum()
-    mass += ((n_nodes - 1 - listed) * np.log1p(state.node_full / state.b)).sum()
+    mass = np.log1p((state.exposure / prior_rate(chain, state.b))[edges]).sum()
+    node_prior = state.b + chain.carried.node_exposure
+    mass += ((n_nodes - 1 - listed) * np.log1p(state.node_full / node_prior)).sum()
     shape, rate = model.total_prior
     rate += mass / max(n_nodes * (n_nodes - 1), 1)
     state.total = chain.rng.standard_gamma(shape + tables.sum()) / rate
+
+
+def _new_tables(chain: Chain, used: np.ndarray) -> np.ndarray:
+    """Tables of used pairs that the network accounts for, int64; memory accounts for the rest.
+
+    Without this thinning, old evidence would be fed to the communities again (5).
+    """
+    state = chain.state
+    remembered = take(chain.carried.n, used)
+    tables = _tables(chain.rng, state.n_pair[used], state.shape[used] + remembered)
+    return _thinned(chain.rng, tables, state.shape[used], remembered)
+
+
+def _thinned(
+    rng: np.random.Generator, tables: np.ndarray, new: np.ndarray, old: np.ndarray
+) -> np.ndarray:
+    """Of so many tables, those not due to the old part of their concentration new + old."""
+    if not old.any():
+        return tables
+    return rng.binomial(tables, new / (new + old))
 
 
 def _used_pairs(chain: Chain) -> np.ndarray:
@@ -82,7 +112,7 @@ def draw_tokens(chain: Chain) -> None:
     if chain.model.likelihood == "tree":
         tables = state.n_pair[used].astype(np.int64)
     else:
-        tables = _tables(rng, state.n_pair[used], state.shape[used])
+        tables = _new_tables(chain, used)
     sender = np.repeat(layout.pair_source[used], tables)
     receiver = np.repeat(layout.pair_child[used], tables)
     state.n_real = sender.size
@@ -101,7 +131,16 @@ def draw_tokens(chain: Chain) -> None:
         receiver = np.concatenate((receiver, phantom[1]))
         community = np.concatenate((community, phantom[2]))
     state.token_sender, state.token_receiver, state.community = sender, receiver, community
-    _kernels.count_tokens(sender, receiver, community, state.eta, state.sent, state.received)
+    _count_tokens(chain)
+
+
+def _count_tokens(chain: Chain) -> None:
+    """Token counts afresh, on top of what is remembered."""
+    state = chain.state
+    counts = (state.eta, state.sent, state.received)
+    _kernels.count_tokens(state.token_sender, state.token_receiver, state.community, *counts)
+    for count, remembered in zip(counts, chain.carried.tokens, strict=True):
+        count += remembered
 
 
 def _draw_phantoms(chain: Chain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -124,7 +163,8 @@ def _draw_phantoms(chain: Chain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         layout.pair_source,
         state.exposure,
         state.node_full,
-        state.b,
+        prior_rate(chain, state.b) if chain.carried.pairs else np.array([state.b]),
+        state.b + chain.carried.node_exposure if chain.carried.pairs else np.array([state.b]),
         bound,
         rng.random((size, 3)),
         sender,
@@ -167,10 +207,11 @@ def _grow_truncation(chain: Chain) -> None:
     """Double the number of communities while tuning when few are left empty."""
     state = chain.state
     width = state.eta.size - 1
-    if np.count_nonzero(state.eta[1:]) <= GROW_AT * width:
+    if np.count_nonzero(state.eta[1:] >= 0.5) <= GROW_AT * width:
         return
-    state.eta = np.append(state.eta, np.zeros(width, np.int64))
-    empty = np.zeros((state.sent.shape[0], width), np.int64)
+    chain.carried = chain.carried.with_columns(width)
+    state.eta = np.append(state.eta, np.zeros(width))
+    empty = np.zeros((state.sent.shape[0], width))
     state.sent = np.hstack((state.sent, empty))
     state.received = np.hstack((state.received, empty))
 
@@ -189,58 +230,65 @@ def split_merge(chain: Chain) -> None:
 def _split_or_merge(chain: Chain, i: int, j: int) -> None:
     """One proposal that parts tokens i and j, or joins their communities.
 
-    Communities carry labels, so a split also draws its new label among the empty ones.
+    Communities carry labels, which may remember earlier tokens, so a split also draws its new
+    label among those without tokens, and its chances depend on it.
     """
     state, rng = chain.state, chain.rng
     a, c = int(state.community[i]), int(state.community[j])
-    empty = np.flatnonzero(state.eta[1:] == 0) + 1
+    empty = np.flatnonzero((state.eta - chain.carried.eta)[1:] == 0) + 1
     split = a == c
     if split and empty.size == 0:
         return
+    new = int(empty[rng.integers(empty.size)]) if split else c
     members = np.flatnonzero((state.community == a) | (state.community == c))
     tokens = members[(members != i) & (members != j)]
     forced = np.empty(0, np.int8) if split else (state.community[tokens] == c).astype(np.int8)
-    side, counts, log_proposal = _launch(chain, i, j, tokens, forced)
-    eta, sent, received = counts
-    alpha = state.alpha / (state.eta.size - 1)
+    start = _remembered(chain, (a, new))
+    side, counts, log_proposal = _launch(chain, (i, j), tokens, forced, start)
+    together = tuple(part[0] + part[1] - old[1] for part, old in zip(counts, start, strict=True))
     log_ratio = (
-        _log_community(alpha, state, eta[0], sent[0], received[0])
-        + _log_community(alpha, state, eta[1], sent[1], received[1])
-        - _log_community(alpha, state, eta.sum(), sent.sum(axis=0), received.sum(axis=0))
+        _log_community(state, [part[0] for part in counts], [old[0] for old in start])
+        + _log_community(state, [part[1] for part in counts], [old[1] for old in start])
+        - _log_community(state, together, [old[0] for old in start])
         + math.log(empty.size if split else empty.size + 1)
         - log_proposal
     )
     if not math.log(1.0 - rng.random()) < (log_ratio if split else -log_ratio):
         return
     if split:
-        new = int(empty[rng.integers(empty.size)])
         state.community[tokens[side == 1]] = new
         state.community[j] = new
     else:
         state.community[members] = a
-    _kernels.count_tokens(
-        state.token_sender,
-        state.token_receiver,
-        state.community,
-        state.eta,
-        state.sent,
-        state.received,
-    )
+    _count_tokens(chain)
+
+
+def _remembered(chain: Chain, pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pseudo-counts of two communities, float64 (2,), (2, N'), (2, N')."""
+    size = chain.state.beta.size
+    if not isinstance(chain.carried.eta, np.ndarray):
+        return np.zeros(2), np.zeros((2, size)), np.zeros((2, size))
+    chosen = list(pair)
+    eta, sent, received = chain.carried.tokens
+    return eta[chosen], sent.T[chosen], received.T[chosen]
 
 
 def _launch(
-    chain: Chain, i: int, j: int, tokens: np.ndarray, forced: np.ndarray
+    chain: Chain,
+    anchors: tuple[int, int],
+    tokens: np.ndarray,
+    forced: np.ndarray,
+    start: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray], float]:
     """Restricted Gibbs scans from a random start; the last one is the proposal.
 
-    Returns the side of each token, counts (2,), (2, N'), (2, N') and the log probability of
-    the last scan (of its being ``forced`` there when not empty).
+    Returns the side of each token, counts (2,), (2, N'), (2, N') on top of the pseudo-counts
+    ``start``, and the log probability of the last scan (of its being ``forced`` there when not
+    empty).
     """
     state, rng = chain.state, chain.rng
-    size = state.beta.size
-    eta = np.zeros(2, np.int64)
-    sent, received = np.zeros((2, size), np.int64), np.zeros((2, size), np.int64)
-    for which, anchor in enumerate((i, j)):
+    eta, sent, received = (np.array(counts, order="C") for counts in start)
+    for which, anchor in enumerate(anchors):
         eta[which] += 1
         sent[which, state.token_sender[anchor]] += 1
         received[which, state.token_receiver[anchor]] += 1
@@ -266,15 +314,26 @@ def _launch(
 
 
 def _log_community(
-    alpha: float, state: State, eta: int, sent: np.ndarray, received: np.ndarray
+    state: State, counts: Sequence[np.ndarray], remembered: Sequence[np.ndarray]
 ) -> float:
-    """Log marginal of one community's tokens, its part of the partition prior included."""
-    tau, tau_beta = state.tau, state.tau * state.beta
-    value = gammaln(alpha + eta) - gammaln(alpha) + 2.0 * (gammaln(tau) - gammaln(tau + eta))
-    for counts in (sent, received):
-        used = np.flatnonzero(counts)
-        value += (gammaln(tau_beta[used] + counts[used]) - gammaln(tau_beta[used])).sum()
+    """Log marginal of one community's tokens, its part of the partition prior included.
+
+    ``counts`` (eta, sent, received) of them, on top of the pseudo-counts ``remembered``.
+    """
+    alpha, tau, tau_beta = state.alpha / (state.eta.size - 1), state.tau, state.tau * state.beta
+    eta, old = counts[0], remembered[0]
+    value = gammaln(alpha + eta) - gammaln(alpha + old)
+    value += 2.0 * (gammaln(tau + old) - gammaln(tau + eta))
+    for count, base in zip(counts[1:], remembered[1:], strict=True):
+        used = np.flatnonzero(count > base)
+        first = tau_beta[used] + base[used]
+        value += (gammaln(tau_beta[used] + count[used]) - gammaln(first)).sum()
     return float(value)
+
+
+def _new_tokens(counts: np.ndarray, remembered: np.ndarray | float) -> np.ndarray:
+    """Token counts without the pseudo-counts, int64."""
+    return (counts - remembered).astype(np.int64)
 
 
 def update_alpha(chain: Chain) -> None:
@@ -283,12 +342,15 @@ def update_alpha(chain: Chain) -> None:
     if chain.holding:
         return
     shape, rate = model.alpha_prior
-    eta = state.eta[1:][state.eta[1:] > 0]
-    n_tokens = int(state.eta.sum())
+    eta = _new_tokens(state.eta, chain.carried.eta)
+    n_tokens = int(eta.sum())
     if n_tokens:
-        rate -= _log_beta(rng, state.alpha + model.null_mass, n_tokens)
-        concentration = np.full(eta.size, state.alpha / (state.eta.size - 1))
-        shape += _tables(rng, eta, concentration).sum()
+        remembered = np.sum(chain.carried.eta)
+        rate -= _log_beta(rng, state.alpha + model.null_mass + remembered, n_tokens)
+        occupied = np.flatnonzero(eta[1:]) + 1
+        new = np.full(occupied.size, state.alpha / (eta.size - 1))
+        old = take(chain.carried.eta, occupied)
+        shape += _thinned(rng, _tables(rng, eta[occupied], new + old), new, old).sum()
     state.alpha = rng.standard_gamma(shape) / rate
 
 
@@ -297,15 +359,21 @@ def update_popularity(chain: Chain) -> None:
     state, rng, model = chain.state, chain.rng, chain.model
     size, n_nodes = state.beta.size, chain.layout.n_nodes
     tables = np.zeros(size, np.int64)
-    for counts in (state.sent, state.received):
-        node, community = np.nonzero(counts[:, 1:])
-        drawn = _tables(rng, counts[node, community + 1], state.tau * state.beta[node])
+    carried = chain.carried
+    for counts, remembered in ((state.sent, carried.sent), (state.received, carried.received)):
+        fresh = _new_tokens(counts, remembered)
+        node, community = np.nonzero(fresh[:, 1:])
+        cell = (node, community + 1)
+        new, old = state.tau * state.beta[node], take(remembered, cell)
+        drawn = _thinned(rng, _tables(rng, fresh[cell], new + old), new, old)
         tables += np.bincount(node, weights=drawn, minlength=size).astype(np.int64)
-    occupied = state.eta[1:][state.eta[1:] > 0]
+    eta = _new_tokens(state.eta, carried.eta)
+    occupied = np.flatnonzero(eta[1:]) + 1
     n_tables = int(tables.sum())
     shape, rate = model.concentration_shape, 1.0 / n_nodes
     if not chain.holding:
-        log_w = _log_beta(rng, state.tau, np.tile(occupied, 2))
+        first = np.tile(state.tau + take(carried.eta, occupied), 2)
+        log_w = _log_beta(rng, first, np.tile(eta[occupied], 2))
         state.tau = rng.standard_gamma(shape + n_tables) / (rate - log_w)
         if n_tables:
             used = np.flatnonzero(tables)
@@ -362,9 +430,10 @@ def _network_mass(chain: Chain) -> float:
         p,
     )
     edges = chain.edge_pairs if chain.edge_pairs is not None else slice(None)
-    mass = (p[edges] * np.log1p(state.exposure[edges] / state.b)).sum()
+    mass = (p * np.log1p(state.exposure / prior_rate(chain, state.b)))[edges].sum()
     listed = np.bincount(layout.pair_source[edges], weights=p[edges], minlength=known)
     reach = state.receiver[:known].sum(axis=0) - state.receiver[:known]
     outward = ((state.sender[:known] * state.weight) * reach).sum(axis=1)
-    rest = np.maximum(outward - listed, 0.0) * np.log1p(state.node_full / state.b)
+    node_prior = state.b + chain.carried.node_exposure
+    rest = np.maximum(outward - listed, 0.0) * np.log1p(state.node_full / node_prior)
     return float(mass + rest.sum())

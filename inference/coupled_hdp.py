@@ -15,6 +15,7 @@ from cascadenet.cascades import Cascades
 from cascadenet.delays import Delay, get_delay
 from cascadenet.inference import chains as _chains
 from cascadenet.inference.checkpoint import open_checkpoints, saved_seed
+from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.layout import Layout, build_layout
 from cascadenet.inference.sampler import Model
 from cascadenet.posterior import EdgeSums, Posterior
@@ -26,6 +27,7 @@ LIKELIHOODS = ("survival", "tree")
 PRIORS = ("hdp", "flat")
 RHAT_LIMIT = 1.01
 ESS_LIMIT = 400
+HOLD_SHARE = 3  # concentrations are held for this fraction (one over) of tuning
 
 
 class CoupledHDP:
@@ -168,33 +170,25 @@ class CoupledHDP:
         if resume and checkpoint is None:
             raise ValueError("resume=True needs checkpoint=, the folder of the run; got none")
         given = saved_seed(checkpoint) if resume and seed is None else seed
-        seed = secrets.randbits(63) if given is None else given
-        n_jobs = (os.cpu_count() or 1) if n_jobs is None else n_jobs
-        for name, value in {"draws": draws, "chains": chains, "n_jobs": n_jobs}.items():
-            _check_count(name, value, 1)
-        for name, value in {"tune": tune, "seed": seed}.items():
-            _check_count(name, value, 0)
-        draws, tune, chains, seed = map(int, (draws, tune, chains, seed))  # not NumPy's, for JSON
+        draws, tune, chains, seed, n_jobs = check_sampling(draws, tune, chains, given, n_jobs)
         layout = build_layout(
             cascades, background=self.background, max_candidates=self.max_candidates
         )
-        schedule = _chains.Schedule(tune, draws, max(self.network_draws // chains, 1))
+        schedule = _chains.Schedule(
+            tune, draws, max(self.network_draws // chains, 1), tune // HOLD_SHARE
+        )
         settings = self._settings() | {"draws": draws, "tune": tune, "chains": chains}
         run = {"data": cascades.fingerprint, "seed": seed, "settings": settings}
-        records, interrupted = _chains.run_chains(
-            layout,
-            model,
-            schedule,
-            chains=chains,
-            seed=seed,
-            n_jobs=n_jobs,
-            show_progress=sys.stderr.isatty() if progress is None else progress,
-            checkpoints=checkpoint
-            and open_checkpoints(checkpoint, run, chains, checkpoint_every, resume),
-        )
+        saved = checkpoint and open_checkpoints(checkpoint, run, chains, checkpoint_every, resume)
+        starts = [_chains.Start(child) for child in np.random.SeedSequence(seed).spawn(chains)]
+        show = sys.stderr.isatty() if progress is None else progress
+        with _chains.Progress(chains * schedule.sweeps, show) as bar:
+            records, interrupted = _chains.run_chains(
+                layout, model, schedule, starts, n_jobs=n_jobs, progress=bar, checkpoints=saved
+            )
         records = _same_length(records) if interrupted else records
         settings["interrupted"] = interrupted
-        self.posterior_ = _posterior(cascades, layout, model, records, settings, seed)
+        self.posterior_ = collect(cascades, layout, model, records, settings, seed)
         _warn_unmixed(self.posterior_)
         return self
 
@@ -219,10 +213,10 @@ class CoupledHDP:
             raise TypeError(f"cascades must be a Cascades; got {type(cascades).__name__}")
         _check_choice("likelihood", self.likelihood, LIKELIHOODS)
         _check_choice("prior", self.prior, PRIORS)
-        _check_count("truncation", self.truncation, 2)
-        _check_count("network_draws", self.network_draws, 1)
+        check_count("truncation", self.truncation, 2)
+        check_count("network_draws", self.network_draws, 1)
         if self.max_candidates is not None:
-            _check_count("max_candidates", self.max_candidates, 1)
+            check_count("max_candidates", self.max_candidates, 1)
         for name in ("null_community", "background", "balance_exposure"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
                 raise ValueError(f"{name} must be True or False; got {getattr(self, name)!r}")
@@ -251,12 +245,26 @@ def _reserve(open_world: object, n_nodes: int) -> float:
     return float(open_world)
 
 
+def check_sampling(
+    draws: int, tune: int, chains: int, seed: int | None, n_jobs: int | None
+) -> tuple[int, int, int, int, int]:
+    """The arguments of a fit, checked, the open ones filled in, none NumPy's (for JSON)."""
+    seed = secrets.randbits(63) if seed is None else seed
+    n_jobs = (os.cpu_count() or 1) if n_jobs is None else n_jobs
+    for name, value in {"draws": draws, "chains": chains, "n_jobs": n_jobs}.items():
+        check_count(name, value, 1)
+    for name, value in {"tune": tune, "seed": seed}.items():
+        check_count(name, value, 0)
+    return int(draws), int(tune), int(chains), int(seed), int(n_jobs)
+
+
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
 
 
-def _check_count(name: str, value: object, least: int) -> None:
+def check_count(name: str, value: object, least: int) -> None:
+    """Raise ValueError unless a value is an integer of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
 
@@ -272,16 +280,23 @@ def _same_length(records: list[_chains.Record]) -> list[_chains.Record]:
     return drawn
 
 
-def _posterior(
+def collect(
     cascades: Cascades,
     layout: Layout,
     model: Model,
     records: list[_chains.Record],
     settings: dict[str, Any],
     seed: int,
+    carried: Carried | None = None,
 ) -> Posterior:
-    """Collect the chains' records; the largest arrays are released on the way."""
+    """Posterior from the chains' records; their largest arrays are released on the way.
+
+    ``carried``: what the chains had from earlier intervals.
+    """
     import cascadenet
+
+    carried = Carried() if carried is None else carried
+    carried.use(kept_share(records))
 
     draws = sum(record.draws for record in records)
     exposure = (
@@ -297,8 +312,9 @@ def _posterior(
         square=_mean(records, "square_sum", draws),
         rate_hit=_mean(records, "mean_hit", draws),
         square_hit=_mean(records, "square_hit", draws),
-        exposure=exposure,
-        node_full=_mean(records, "full_sum", draws),
+        exposure=exposure + carried.exposure,
+        node_full=_mean(records, "full_sum", draws) + carried.node_exposure,
+        carried=carried.n if carried.pairs else np.empty(0),
     )
     return Posterior(
         nodes=cascades.nodes,
@@ -325,6 +341,12 @@ def _posterior(
             [np.full(len(record.networks), c) for c, record in enumerate(records)]
         ),
     )
+
+
+def kept_share(records: list[_chains.Record]) -> np.ndarray:
+    """Share of all draws in which each memory was in force, float64 (S, R)."""
+    draws = sum(record.draws for record in records)
+    return sum(record.kept_sum for record in records) / draws
 
 
 def _mean(records: list[_chains.Record], name: str, draws: int) -> np.ndarray:

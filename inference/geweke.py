@@ -22,15 +22,15 @@ from functools import partial
 import numpy as np
 
 from cascadenet.inference import communities, diagnostics, sampler
+from cascadenet.inference.rates import gamma_shape
 from cascadenet.inference.sampler import Chain, Model, Update
 from cascadenet.inference.worlds import (
     Design,
+    adopt,
     draw_cascades,
     draw_world,
-    lay_out,
     new_chain,
     place,
-    start_choice,
 )
 
 RENEWED = "sweep, new data"
@@ -45,8 +45,9 @@ class Draws:
     """States and data of many chains, one a row, from which statistics are computed at the end.
 
     Attributes are arrays (rows, ...): scalars, ``theta``, ``count`` and ``exposure`` (rows, N, N)
-    of all pairs of nodes, ``ground`` (rows, N) infections from the background, and where the prior
-    has communities ``beta``, ``weight``, ``sender``, ``receiver``, ``eta``, ``sent``.
+    of all pairs of nodes, ``memory`` and ``memory_exposure`` what their rates' prior remembers,
+    ``ground`` (rows, N) infections from the background, and where the prior has communities
+    ``beta``, ``weight``, ``sender``, ``receiver``, ``eta``, ``sent``.
     """
 
     SCALARS = ("total", "b", "background_rate", "alpha", "tau", "gamma")
@@ -58,8 +59,10 @@ class Draws:
         self.delay_sum, self.infections = np.zeros(rows), np.zeros(rows)
         self.theta = np.zeros((rows, len(chain.model.delay.parameters)))
         self.count, self.exposure = np.zeros((2, rows, n_nodes, n_nodes))
+        self.memory, self.memory_exposure = np.zeros((2, rows, n_nodes, n_nodes))
+        self.kept = np.zeros((rows, *chain.state.kept.shape))
         self.ground = np.zeros((rows, n_nodes))
-        self.copied = self.SCALARS
+        self.copied = self.SCALARS + (("persistence", "kept") if chain.model.switch else ())
         if chain.model.prior == "hdp":
             self.copied += self.NETWORK
         for name in self.copied:
@@ -80,6 +83,12 @@ class Draws:
         exposure[:] = state.node_full[:, None]
         exposure[source[edge], child[edge]] = state.exposure[edge]
         exposure.flat[:: layout.n_nodes + 1] = 0.0
+        if chain.carried.pairs:
+            self.memory[row][source[edge], child[edge]] = chain.carried.n[edge]
+            old = self.memory_exposure[row]
+            old[:] = chain.carried.node_exposure[:, None]
+            old[source[edge], child[edge]] = chain.carried.exposure[edge]
+            old.flat[:: layout.n_nodes + 1] = 0.0
         rows = np.flatnonzero(state.parent >= 0)
         held = layout.cand_ptr[rows] + state.choice[rows]
         self.delay_sum[row] = np.log1p(layout.cand_delay[held]).sum()
@@ -91,6 +100,8 @@ class Draws:
         ``tokens`` says that the tokens belong to the state; after other updates they are left over.
         """
         found = self._rates() | self._delays()
+        if self.model.switch:
+            found |= self._memories()
         if self.model.prior == "hdp":
             found |= self._network()
             if tokens:
@@ -109,9 +120,10 @@ class Draws:
         return self.total[:, None, None] * p
 
     def _rates(self) -> dict[str, np.ndarray]:
-        n, b = self.count, self.b[:, None, None]
+        n, b = self.count, self.b[:, None, None] + self.memory_exposure
         shape = self.shape()
         p = shape / self.total[:, None, None]
+        shape = shape + self.memory
         watched = np.log1p(self.exposure / b)
         squares = (n * n).sum(axis=(1, 2))
         return {
@@ -153,6 +165,16 @@ class Draws:
             }
             found["n background^2"] = (self.ground**2).sum(axis=1)
         return found
+
+    def _memories(self) -> dict[str, np.ndarray]:
+        in_force, n = self.kept.sum(axis=(1, 2)), self.count
+        return {
+            "persistence": self.persistence,
+            "memories in force": in_force,
+            "persistence * memories in force": self.persistence * in_force,
+            "sum n c": (n * self.memory).sum(axis=(1, 2)),
+            "log b * memories in force": np.log(self.b) * in_force,
+        }
 
     def _network(self) -> dict[str, np.ndarray]:
         weight, sender, receiver = self.weight[:, 1:], self.sender[..., 1:], self.receiver[..., 1:]
@@ -248,14 +270,15 @@ def joint_test(
     after = {name: Draws(replicates, chain) for name in tested}
     for row in range(replicates):
         world = draw_world(rng, model, design)
-        place(chain, world, lay_out(world.cascades, model, design))
+        place(chain, world, design)
         if model.prior == "hdp":
             communities.draw_tokens(chain)
-        layout, edge_pairs, start = chain.layout, chain.edge_pairs, dict(vars(chain.state))
+        data, start = (chain.layout, chain.edge_pairs, chain.carried), dict(vars(chain.state))
         before.put(row, chain)
         for name, updates in tested.items():
-            chain.layout, chain.edge_pairs = layout, edge_pairs
+            chain.layout, chain.edge_pairs, chain.carried = data
             vars(chain.state).update({key: copy.copy(value) for key, value in start.items()})
+            chain.carried.use(chain.state.kept)
             for update in (*updates,) * repeats:
                 update(chain)
             after[name].put(row, chain)
@@ -324,7 +347,7 @@ def successive_test(
     kept, worlds = Draws(sweeps, chain), Draws(sweeps, chain)
     for row in range(sweeps):
         world = draw_world(rng, model, design)
-        place(chain, world, lay_out(world.cascades, model, design))
+        place(chain, world, design)
         worlds.put(row, chain)
     for row in range(sweeps):
         chain.sweep()
@@ -346,12 +369,13 @@ def redraw_data(chain: Chain, design: Design) -> None:
     state, model, layout, rng = chain.state, chain.model, chain.layout, chain.rng
     one = Draws(1, chain)
     one.put(0, chain)
-    rates = rng.standard_gamma(one.shape()[0] + one.count[0]) / (state.b + one.exposure[0])
+    prior_rate = state.b + one.memory_exposure[0]
+    rates = rng.standard_gamma(one.shape()[0] + one.memory[0] + one.count[0])
+    rates /= prior_rate + one.exposure[0]
     ground = None
     if layout.background:
         listed = layout.pair_ptr[:-1]
-        shape = state.shape[listed] + state.n_pair[listed]
+        shape = gamma_shape(chain)[listed] + state.n_pair[listed]
         ground = rng.standard_gamma(shape) / state.rate[listed]
     cascades, parents = draw_cascades(rng, model, design, state.theta, rates, ground)
-    fresh = lay_out(cascades, model, design)
-    sampler.adopt_parents(chain, fresh, start_choice(fresh, parents))
+    adopt(chain, cascades, parents, design)

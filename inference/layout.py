@@ -190,6 +190,7 @@ def build_layout(
     background: bool = False,
     max_candidates: int | None = None,
     unit: float | None = None,
+    listed: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Layout:
     """Lay cascades out by child.
 
@@ -204,6 +205,8 @@ def build_layout(
         exposure ends there too.
     unit : float, optional
         Internal unit of time; by default the median candidate delay.
+    listed : pair of int arrays, optional
+        Sources and children of pairs to list besides those that met.
 
     Returns
     -------
@@ -223,6 +226,8 @@ def build_layout(
     child_ptr = _pointers(np.bincount(node, minlength=cascades.n_nodes))
     met = (child_ptr, infection, offset, cascade, node)
     pair_ptr, pair_source = _list_pairs(met, first_cand, background)
+    if listed is not None:
+        pair_ptr, pair_source = _with_pairs(pair_ptr, pair_source, listed)
     candidates = _list_candidates(met, n_earlier, first_cand, pair_ptr, pair_source, background)
     layout = Layout(
         n_nodes=cascades.n_nodes,
@@ -267,6 +272,19 @@ def _list_pairs(
     cursor = pair_ptr[:-1] + int(background)
     _kernels.fill_pairs(*met, first_cand, cursor, pair_source)
     return pair_ptr, pair_source
+
+
+def _with_pairs(
+    pair_ptr: np.ndarray, pair_source: np.ndarray, more: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pointers and sources of the pairs with others among them, given by source and child."""
+    n_nodes = pair_ptr.size - 1
+    width = n_nodes + 1
+    child = np.repeat(np.arange(n_nodes, dtype=np.int64), np.diff(pair_ptr))
+    source, target = (np.asarray(x, np.int64) for x in more)
+    key = np.union1d(child * width + pair_source + 1, target * width + source + 1)
+    child, shifted = np.divmod(key, width)
+    return _pointers(np.bincount(child, minlength=n_nodes)), (shifted - 1).astype(np.int32)
 
 
 def _list_candidates(

@@ -10,11 +10,29 @@ import numpy as np
 from scipy.special import gammaln
 
 from cascadenet.inference import _kernels
+from cascadenet.inference.dynamics.memory import take
 
 if TYPE_CHECKING:
     from cascadenet.inference.sampler import Chain
 
+SMALLEST_SHARE = 1e-12  # of memories in force, and of those not; keeps their odds finite
 TARGET_ACCEPTANCE = 0.44  # of one-dimensional random walks
+
+
+def gamma_shape(chain: Chain) -> np.ndarray:
+    """Shape of the listed pairs' rates before the counts: network and memory, float64 (P,)."""
+    carried, shape = chain.carried, chain.state.shape
+    return shape + carried.n if carried.pairs else shape
+
+
+def prior_rate(chain: Chain, b: float) -> np.ndarray | float:
+    """Rate of the listed pairs' prior, exposure in memory included; ``b`` without any."""
+    return b + chain.carried.exposure
+
+
+def _ground_prior_rate(chain: Chain, d0: float) -> np.ndarray:
+    """Rate of the background hazards' prior, exposure in memory included."""
+    return d0 + take(chain.carried.exposure, chain.layout.pair_ptr[:-1])
 
 
 def _update_parents(chain: Chain, *, reinforce: bool) -> None:
@@ -25,7 +43,7 @@ def _update_parents(chain: Chain, *, reinforce: bool) -> None:
         layout.cand_pair,
         state.cand_weight,
         layout.pair_ptr,
-        state.shape,
+        gamma_shape(chain),
         state.rate,
         reinforce,
         chain.rng.random(layout.n_infections),
@@ -50,7 +68,7 @@ def swap_parents(chain: Chain) -> None:
         layout.inc_ptr,
         layout.inc_infection,
         layout.inc_position,
-        state.shape,
+        gamma_shape(chain),
         state.rate,
         chain.rng.random((layout.n_infections, 2)),
         state.choice,
@@ -63,10 +81,10 @@ def set_theta(chain: Chain, theta: np.ndarray, exposure: np.ndarray, node_full: 
     """Adopt delay parameters and all that follows from them."""
     layout, state, delay = chain.layout, chain.state, chain.model.delay
     state.theta, state.exposure, state.node_full = theta, exposure, node_full
-    state.rate = exposure + state.b
+    state.rate = exposure + prior_rate(chain, state.b)
     if layout.background:
         ground = layout.pair_ptr[:-1]
-        state.rate[ground] = exposure[ground] + state.background_rate
+        state.rate[ground] = exposure[ground] + _ground_prior_rate(chain, state.background_rate)
     if delay.name != "exponential":
         state.cand_weight = layout.relative_weight(layout.log_hazard(delay, theta))
 
@@ -81,15 +99,17 @@ class RateTarget:
     def __init__(self, chain: Chain) -> None:
         layout, state, model = chain.layout, chain.state, chain.model
         self.chain = chain
-        self.shape = state.shape
-        carried = np.flatnonzero(state.n_pair)
+        self.shape, self.remembered = state.shape, chain.carried.n
+        used = np.flatnonzero(state.n_pair)
         if chain.edge_pairs is not None:
             self.shape = np.zeros(layout.n_pairs)
             self.shape[chain.edge_pairs] = state.shape[chain.edge_pairs]
-            carried = carried[layout.pair_source[carried] >= 0]
-        self.carried = carried
-        self.n = state.n_pair[carried].astype(np.float64)
-        self.shape_carried = self.shape[carried]
+            self.remembered = self.remembered * (layout.pair_source >= 0)
+            used = used[layout.pair_source[used] >= 0]
+        self.used = used
+        self.n = state.n_pair[used].astype(np.float64)
+        self.shape_used = self.shape[used]
+        self.remembered_used = take(chain.carried.n, used)
         listed = np.bincount(
             layout.pair_source
             if chain.edge_pairs is None
@@ -104,7 +124,6 @@ class RateTarget:
             reach = state.receiver[:known].sum(axis=0) - state.receiver[:known]
             mass = state.total * ((state.sender[:known] * state.weight) * reach).sum(axis=1)
         self.unlisted = np.maximum(mass - listed, 0.0)
-        self.total_shape = self.shape.sum() + self.unlisted.sum()
 
     def at(
         self,
@@ -116,15 +135,17 @@ class RateTarget:
 
         The pass over all pairs is done here, once; each call costs the used pairs only.
         """
-        state = self.chain.state
-        log_rate = np.log((state.exposure if exposure is None else exposure) + b)
+        chain, state = self.chain, self.chain.state
+        prior, node_prior = prior_rate(chain, b), b + chain.carried.node_exposure
+        log_rate = np.log((state.exposure if exposure is None else exposure) + prior)
         full = state.node_full if node_full is None else node_full
-        by_shape = self.total_shape * math.log(b)
-        by_shape -= (self.shape * log_rate).sum() + (self.unlisted * np.log(full + b)).sum()
-        by_count = (self.n * log_rate[self.carried]).sum()
+        gain = np.log(prior) - log_rate
+        by_shape = (self.shape * gain).sum()
+        by_shape += (self.unlisted * (np.log(node_prior) - np.log(full + node_prior))).sum()
+        by_count = (self.n * log_rate[self.used]).sum() - (self.remembered * gain).sum()
 
         def density(scale: float = 1.0) -> float:
-            r = scale * self.shape_carried
+            r = scale * self.shape_used + self.remembered_used
             return float(scale * by_shape - by_count + (gammaln(r + self.n) - gammaln(r)).sum())
 
         return density
@@ -153,10 +174,11 @@ def _step(chain: Chain, name: str) -> float:
 def _set_b(chain: Chain, b: float) -> None:
     state = chain.state
     state.b = b
+    prior = prior_rate(chain, b)
     if chain.edge_pairs is None:
-        np.add(state.exposure, b, out=state.rate)
+        np.add(state.exposure, prior, out=state.rate)
     else:
-        state.rate[chain.edge_pairs] = state.exposure[chain.edge_pairs] + b
+        state.rate[chain.edge_pairs] = (state.exposure + prior)[chain.edge_pairs]
 
 
 def update_b(chain: Chain) -> None:
@@ -197,6 +219,40 @@ def update_b(chain: Chain) -> None:
         state.shape[chain.edge_pairs] *= scale
 
 
+def update_persistence(chain: Chain) -> None:
+    """Which memories of remembered edges are in force, rates integrated out; and how many.
+
+    Each is drawn given the others. The marginal of n transmissions under Gamma(a, b) rates and
+    exposure E is Gamma(a + n) / Gamma(a) b^a / (b + E)^(a + n).
+    """
+    state, carried = chain.state, chain.carried
+    rows = carried.rows
+    n, exposure = state.n_pair[rows], state.exposure[rows]
+
+    def evidence(a: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        value = gammaln(a + n) - gammaln(a) + a * np.log(prior)
+        return value - (a + n) * np.log(prior + exposure)
+
+    log_odds = math.log(state.persistence) - math.log1p(-state.persistence)
+    for s in range(len(state.kept)):
+        state.kept[s] = False
+        shape = state.shape[rows] + carried.lasting_n[rows]
+        shape += (state.kept * carried.memory_n).sum(axis=0)
+        prior = state.b + carried.lasting_exposure[rows]
+        prior += (state.kept * carried.memory_exposure).sum(axis=0)
+        gain = evidence(shape + carried.memory_n[s], prior + carried.memory_exposure[s])
+        gain -= evidence(shape, prior)
+        uniform = chain.rng.random(rows.size)
+        state.kept[s] = np.log(uniform) - np.log1p(-uniform) < log_odds + gain
+    carried.use(state.kept)
+    if rows.size:
+        state.rate[rows] = exposure + (state.b + carried.exposure[rows])
+    first, second = chain.model.persistence_prior
+    in_force = np.count_nonzero(state.kept)
+    drawn = chain.rng.beta(first + in_force, second + state.kept.size - in_force)
+    state.persistence = float(min(max(drawn, SMALLEST_SHARE), 1.0 - SMALLEST_SHARE))
+
+
 def update_delay(chain: Chain) -> None:
     """Random walk of each delay parameter on its unconstrained scale (3.2)."""
     layout, state, delay = chain.layout, chain.state, chain.model.delay
@@ -228,17 +284,19 @@ def update_background(chain: Chain) -> None:
     ground = layout.pair_ptr[:-1]
     n, exposure = state.n_pair[ground], state.exposure[ground]
 
+    shape = model.background_shape + take(chain.carried.n, ground)
+
     def density(d: float) -> float:
-        value = layout.n_nodes * model.background_shape * math.log(d)
-        value -= float(((model.background_shape + n) * np.log(exposure + d)).sum())
-        return value
+        prior = _ground_prior_rate(chain, d)
+        value = shape * np.log(prior) - (shape + n) * np.log(exposure + prior)
+        return float(value.sum())
 
     d = state.background_rate * math.exp(_step(chain, "background"))
     log_ratio = density(d) - density(state.background_rate)
     log_ratio += _log_prior_ratio(d, state.background_rate, model.background_rate_prior)
     if _accept(chain, "background", log_ratio):
         state.background_rate = d
-        state.rate[ground] = exposure + d
+        state.rate[ground] = exposure + _ground_prior_rate(chain, d)
 
 
 def set_tree_weight(chain: Chain) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from cascadenet.delays import Delay
 from cascadenet.inference import _kernels, communities, rates
+from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.layout import Layout
 
 SHAPE_FLOOR = 1e-100  # keeps lgamma and log finite where a Dirichlet weight underflows
@@ -40,6 +42,8 @@ class Model:
     background_shape: float = 1.0
     background_rate_prior: tuple[float, float] = (1.0, 0.01)
     nu_prior: tuple[float, float] = (1.0, 1.0)
+    switch: bool = False  # whether remembered edges may have started afresh
+    persistence_prior: tuple[float, float] = (1.0, 1.0)  # Beta
 
     @property
     def null_mass(self) -> float:
@@ -51,8 +55,9 @@ class Model:
 class State:
     """What moves. Shapes: M infections, P pairs, N' endpoints, K columns (0 is the null), T tokens.
 
-    ``shape`` is the Gamma shape r of each pair's rate (background pairs: their own) and
-    ``rate = b + exposure`` its collapsed rate without the counts ``n_pair``.
+    ``shape`` is the prior Gamma shape r of each pair's rate (background pairs: their own) and
+    ``rate = b + exposure`` its collapsed rate; what earlier intervals left adds to both, see
+    `memory.Carried`. Token counts start from what they left of tokens, and are floats therefore.
     """
 
     choice: np.ndarray  # (M,) int32, parent's position among the candidates
@@ -78,9 +83,11 @@ class State:
     token_sender: np.ndarray  # (T,) int32
     token_receiver: np.ndarray
     community: np.ndarray
-    eta: np.ndarray  # (K,) int64
-    sent: np.ndarray  # (N', K) int64
+    eta: np.ndarray  # (K,) tokens, pseudo-counts included
+    sent: np.ndarray  # (N', K)
     received: np.ndarray
+    kept: np.ndarray = field(default_factory=lambda: np.empty((0, 0), bool))  # (S, R)
+    persistence: float = 0.5  # probability of a memory to be in force
     n_real: int = 0  # tokens that stand for infections; the rest balance exposure
     log_step: dict[str, float] = field(default_factory=dict)
 
@@ -94,19 +101,32 @@ class Chain:
     model : Model
     rng : numpy.random.Generator
         Everything random comes from here.
+    carried : Carried, optional
+        What earlier intervals of time left.
+    start : State, optional
+        Where to take everything but the parents from.
     """
 
-    def __init__(self, layout: Layout, model: Model, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        model: Model,
+        rng: np.random.Generator,
+        carried: Carried | None = None,
+        start: State | None = None,
+    ) -> None:
         self.layout = layout
         self.model = model
         self.rng = rng
+        self.carried = Carried() if carried is None else carried
         self.adapting = True  # proposal scales and truncation may still change
         self.holding = True  # concentrations are held at their start values
         self.n_sweeps = 0
         self.base = _base_measure(layout.n_nodes, model.reserve)
         self.edge_pairs: np.ndarray | None = None  # pairs of nodes, where others are listed too
-        self.state = _start(self)
+        self.state = _start(self) if start is None else copy.deepcopy(start)
         self.updates = sweep_updates(model)
+        self.state.kept = np.ones(self.carried.memory_n.shape, bool)
         adopt_parents(self, layout, np.zeros(layout.n_infections, np.int32))
         rates.draw_tree_parents(self)  # no counts yet that could attract
 
@@ -124,7 +144,10 @@ def sweep_updates(model: Model) -> tuple[Update, ...]:
         if model.delay.parameters:
             updates.append(rates.update_tree_delay)
     else:
-        updates = [rates.draw_parents, rates.swap_parents, rates.update_b]
+        updates = [rates.draw_parents, rates.swap_parents]
+        if model.switch:
+            updates.append(rates.update_persistence)
+        updates.append(rates.update_b)
         if model.delay.parameters:
             updates.append(rates.update_delay)
         if model.background:
@@ -239,7 +262,7 @@ def _start(chain: Chain) -> State:
         token_sender=empty,
         token_receiver=empty,
         community=empty,
-        eta=np.zeros(width, np.int64),
-        sent=np.zeros((size, width), np.int64),
-        received=np.zeros((size, width), np.int64),
+        eta=np.zeros(width),
+        sent=np.zeros((size, width)),
+        received=np.zeros((size, width)),
     )

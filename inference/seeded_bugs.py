@@ -135,7 +135,7 @@ BUGS = (
         "update_popularity",
         communities,
         "update_popularity",
-        (("np.tile(occupied, 2)", "np.tile(occupied, 2) + 1"),),
+        (("np.tile(eta[occupied], 2)", "np.tile(eta[occupied], 2) + 1"),),
     ),
     Bug(
         "off by one: alpha from one table too few",
@@ -143,7 +143,7 @@ BUGS = (
         "update_alpha",
         communities,
         "update_alpha",
-        (("concentration).sum()", "concentration).sum() - 1"),),
+        (("new, old).sum()", "new, old).sum() - 1"),),
     ),
     Bug(
         "tokens scanned in the order of their communities",
@@ -176,6 +176,24 @@ BUGS = (
         rates,
         "update_delay",
         (("target.at(state.b, *exposures)", "target.at(state.b)"),),
+    ),
+    Bug(
+        "tables of remembered transmissions fed to the communities",
+        "dynamic",
+        "draw_network",
+        communities,
+        "_new_tables",
+        (("_thinned(chain.rng, tables, state.shape[used], remembered)", "tables"),),
+        caller="draw_tokens",
+        repeats=5,
+    ),
+    Bug(
+        "persistence from memories in force only",
+        "dynamic",
+        "update_persistence",
+        rates,
+        "update_persistence",
+        (("state.kept.size - in_force", "0.0"),),
     ),
 )
 

@@ -19,6 +19,7 @@ import numpy as np
 from cascadenet.cascades import Cascades
 from cascadenet.delays import Delay, get_delay
 from cascadenet.inference import sampler
+from cascadenet.inference.dynamics.memory import SUPPORTED, Carried, PairMemory, carried
 from cascadenet.inference.layout import BACKGROUND, Layout, build_layout
 from cascadenet.inference.sampler import Chain, Model
 
@@ -40,12 +41,21 @@ class Design:
         never seeds, make exposures differ, as they must for exposure balancing to matter.
     max_candidates : int, optional
         A node acts until so many others have been infected after it.
+    memory : PairMemory, optional
+        What earlier intervals left of pairs.
+    kappa : float
+        Weight of the memory of support.
+    tokens : tuple of float64 arrays, shapes (K,), (N', K), (N', K), optional
+        What they left of tokens.
     """
 
     n_nodes: int = 4
     seeds: tuple[tuple[int, ...], ...] = ((0,), (0, 1), (2,), (0,))
     horizons: tuple[float, ...] = (6.0, 1.5, 0.5, 3.0)
     max_candidates: int | None = None
+    memory: PairMemory | None = None
+    kappa: float = 0.0
+    tokens: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
 
 @dataclass
@@ -72,19 +82,67 @@ class World:
 
 def draw_world(rng: np.random.Generator, model: Model, design: Design) -> World:
     """Draw parameters, rates, cascades and parents from their joint law."""
-    parameters = draw_parameters(rng, model, design.n_nodes)
+    parameters = draw_parameters(rng, model, design.n_nodes, design.tokens)
+    if model.switch:
+        parameters |= _draw_switches(rng, model, design)
     shape = edge_shape(parameters, model, design.n_nodes)
-    rates = rng.standard_gamma(shape) / parameters["b"]
+    more, exposure, ground_more, ground_exposure = remembered(design, parameters.get("kept"))
+    rates = rng.standard_gamma(shape + more) / (parameters["b"] + exposure)
     ground = None
     if model.background:
-        d0 = parameters["background_rate"]
-        ground = rng.standard_gamma(model.background_shape, design.n_nodes) / d0
+        ground = rng.standard_gamma(model.background_shape + ground_more)
+        ground /= parameters["background_rate"] + ground_exposure
     cascades, parents = draw_cascades(rng, model, design, parameters["theta"], rates, ground)
     return World(parameters, rates, cascades, parents)
 
 
-def draw_parameters(rng: np.random.Generator, model: Model, n_nodes: int) -> dict[str, Any]:
-    """Everything but rates and data, from the prior, as fields of `sampler.State`."""
+def _draw_switches(rng: np.random.Generator, model: Model, design: Design) -> dict[str, Any]:
+    """Which memories are in force, and how many are on average."""
+    persistence = float(rng.beta(*model.persistence_prior))
+    memory = design.memory
+    edge = memory.key % (design.n_nodes + 1) > 0  # the background has no switch
+    count = int((edge & (memory.support >= SUPPORTED)).sum())
+    return {"persistence": persistence, "kept": rng.random((1, count)) < persistence}
+
+
+def remembered(
+    design: Design, kept: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What memory adds to shape and rate of pairs (N, N), and of the background (N,).
+
+    ``kept`` (1, R): which memories of supported pairs are in force, by target and source.
+    """
+    n_nodes, memory = design.n_nodes, design.memory
+    more, exposure = np.zeros((2, n_nodes, n_nodes))
+    ground_more, ground_exposure = np.zeros((2, n_nodes))
+    if memory is None:
+        return more, exposure, ground_more, ground_exposure
+    exposure += memory.node_exposure[:, None]
+    following = 0
+    for x, key in enumerate(memory.key.tolist()):
+        v, u = divmod(key, n_nodes + 1)
+        if u == 0:
+            ground_more[v], ground_exposure[v] = memory.n[x], memory.exposure[x]
+            continue
+        here = 1.0
+        if kept is not None and memory.support[x] >= SUPPORTED:
+            here = float(kept[0, following])
+            following += 1
+        more[u - 1, v] = design.kappa * (1.0 - math.exp(-memory.support[x])) + here * memory.n[x]
+        exposure[u - 1, v] = here * memory.exposure[x]
+    return more, exposure, ground_more, ground_exposure
+
+
+def draw_parameters(
+    rng: np.random.Generator,
+    model: Model,
+    n_nodes: int,
+    tokens: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Everything but rates and data, from the prior, as fields of `sampler.State`.
+
+    ``tokens``: pseudo-counts of communities, senders and receivers.
+    """
 
     def gamma(prior: tuple[float, float]) -> float:
         return rng.gamma(prior[0], 1.0 / prior[1])
@@ -110,13 +168,16 @@ def draw_parameters(rng: np.random.Generator, model: Model, n_nodes: int) -> dic
     beta = rng.dirichlet(popularity * base)
     beta = np.maximum(beta, 1e-200) / np.maximum(beta, 1e-200).sum()
     k = model.truncation
+    eta, sent, received = tokens or (np.zeros(k + 1), *np.zeros((2, size, k + 1)))
     weight = np.zeros(k + 1)
     if model.null_community:
-        weight[:] = rng.dirichlet([model.null_mass] + [alpha / k] * k)
+        weight[:] = rng.dirichlet(eta + np.array([model.null_mass] + [alpha / k] * k))
     else:
-        weight[1:] = rng.dirichlet([alpha / k] * k)
-    sender = np.column_stack([base, *rng.dirichlet(tau * beta, k)])
-    receiver = np.column_stack([base, *rng.dirichlet(tau * beta, k)])
+        weight[1:] = rng.dirichlet(eta[1:] + alpha / k)
+    columns = range(1, k + 1)
+    sender = np.column_stack([base, *(rng.dirichlet(tau * beta + sent[:, i]) for i in columns)])
+    receiver = [rng.dirichlet(tau * beta + received[:, i]) for i in columns]
+    receiver = np.column_stack([base, *receiver])
     drawn |= {"alpha": alpha, "tau": tau, "gamma": popularity, "beta": beta}
     return drawn | {"weight": weight, "sender": sender, "receiver": receiver}
 
@@ -228,26 +289,49 @@ def start_choice(layout: Layout, parents: Sequence[int]) -> np.ndarray:
     return choice
 
 
-def place(chain: Chain, world: World, layout: Layout) -> None:
+def place(chain: Chain, world: World, design: Design) -> None:
     """Put a chain where the world is: its data, parents and parameters."""
-    vars(chain.state).update(world.parameters)
-    sampler.adopt_parents(chain, layout, start_choice(layout, world.parents))
+    vars(chain.state).update(copy.deepcopy(world.parameters))
+    adopt(chain, world.cascades, world.parents, design)
+
+
+def adopt(chain: Chain, cascades: Cascades, parents: Sequence[int], design: Design) -> None:
+    """Give a chain other data and parents."""
+    layout = lay_out(cascades, chain.model, design)
+    chain.carried = carried_by(layout, chain.model, design)
+    chain.carried.use(chain.state.kept)
+    sampler.adopt_parents(chain, layout, start_choice(layout, parents))
+
+
+def carried_by(layout: Layout, model: Model, design: Design) -> Carried:
+    """What a chain of this layout remembers."""
+    if design.memory is None:
+        return Carried()
+    given = carried([design.memory], layout, design.kappa, model.switch)
+    if design.tokens is not None:
+        given.eta, given.sent, given.received = design.tokens
+    return given
 
 
 def new_chain(rng: np.random.Generator, model: Model, design: Design, world: World) -> Chain:
     """A chain at the world, with fixed proposal scales."""
-    chain = Chain(lay_out(world.cascades, model, design), model, rng)
+    layout = lay_out(world.cascades, model, design)
+    chain = Chain(layout, model, rng, carried_by(layout, model, design))
     chain.sweep()  # names the proposal scales; the chain goes elsewhere afterwards
     chain.adapting = chain.holding = False
     chain.state.log_step = dict.fromkeys(chain.state.log_step, STEP)
-    place(chain, world, chain.layout)
+    place(chain, world, design)
     return chain
 
 
 def lay_out(cascades: Cascades, model: Model, design: Design) -> Layout:
     """Layout whose unit is the one the priors are stated in."""
     return build_layout(
-        cascades, background=model.background, max_candidates=design.max_candidates, unit=1.0
+        cascades,
+        background=model.background,
+        max_candidates=design.max_candidates,
+        unit=1.0,
+        listed=None if design.memory is None else design.memory.pairs,
     )
 
 
@@ -272,6 +356,29 @@ def small_model(delay: str, **settings: Any) -> Model:
     return Model(delay=narrow(delay), **(given | settings))
 
 
+def some_memory(n_nodes: int = 4) -> PairMemory:
+    """Memory of strong and weak pairs, of the background, and of exposure without a pair."""
+    width = n_nodes + 1  # of keys, target * width + source + 1; source -1 is the background
+    key = np.array([0, 2, 3, width, width + 1, 2 * width, 2 * width + 2, 3 * width, 3 * width + 1])
+    return PairMemory(
+        key=key,
+        n=np.array([0.5, 2.5, 0.2, 1.5, 1.0, 0.0, 3.0, 0.3, 0.0]),
+        exposure=np.array([2.0, 1.5, 0.3, 3.0, 4.0, 1.0, 0.7, 0.5, 2.5]),
+        support=np.array([1.0, 3.0, 0.3, 2.0, 1.2, 0.0, 5.0, 0.4, 0.9]),
+        node_exposure=np.linspace(0.2, 1.4, n_nodes),
+    )
+
+
+def some_tokens(size: int = 4, width: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pseudo-counts that differ between communities and nodes."""
+    sent = (np.arange(size * width).reshape(size, width) % 5) * 0.25
+    received = (np.arange(size * width)[::-1].reshape(size, width) % 4) * 0.5
+    received *= sent.sum(axis=0) / received.sum(axis=0)
+    received = np.round(received * 2.0**20) / 2.0**20
+    received[0] += sent.sum(axis=0) - received.sum(axis=0)
+    return sent.sum(axis=0), sent, received
+
+
 CASES: dict[str, tuple[Model, Design]] = {
     "hdp": (small_model("exponential"), Design()),
     "capped": (small_model("lognormal", background=True), Design(max_candidates=2)),
@@ -280,4 +387,8 @@ CASES: dict[str, tuple[Model, Design]] = {
         Design(),
     ),
     "flat": (small_model("decay", prior="flat", background=True), Design()),
+    "dynamic": (
+        small_model("exponential", background=True, switch=True, persistence_prior=(2.0, 1.5)),
+        Design(memory=some_memory(), kappa=0.3, tokens=some_tokens()),
+    ),
 }

@@ -89,7 +89,7 @@ def test_worlds_obey_their_hazards(case: str, seed: int) -> None:
     kept, rates_drawn = geweke.Draws(1500, chain), []
     for row in range(1500):
         world = worlds.draw_world(rng, model, design)
-        worlds.place(chain, world, worlds.lay_out(world.cascades, model, design))
+        worlds.place(chain, world, design)
         kept.put(row, chain)
         rates_drawn.append(world.rates)
     surplus = kept.count - np.array(rates_drawn) * kept.exposure
@@ -107,7 +107,7 @@ def test_exposures_differ(seed: int) -> None:
     kept = geweke.Draws(100, chain)
     for row in range(100):
         world = worlds.draw_world(rng, model, design)
-        worlds.place(chain, world, worlds.lay_out(world.cascades, model, design))
+        worlds.place(chain, world, design)
         kept.put(row, chain)
     exposure = kept.exposure.mean(axis=0)[~np.eye(design.n_nodes, dtype=bool)]
     assert exposure.min() < 0.5 * exposure.max()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,8 @@ from scipy.stats import binom
 import cascadenet as cn
 from cascadenet import simulate
 from cascadenet.intervals import gamma_with_moments, mixture_quantile
-from cascadenet.posterior import Posterior
-from tests import naive
+from cascadenet.posterior import NEW, Posterior
+from tests import naive, naive_forecast
 from tests.test_posterior import N_NODES, fitted, in_unit, relabelled, some_cascades
 
 PAIRS = list(itertools.permutations(range(N_NODES), 2))
@@ -111,6 +112,46 @@ def test_an_open_world_leaves_probability_for_new_nodes(posteriors):
         mass = sum(value for pair, value in p.items() if N_NODES in pair)
         new.append(mass / (1.0 - itself))
     assert 1.0 - total == pytest.approx(np.mean(new), rel=1e-4)
+
+
+def with_new_nodes() -> list[tuple]:
+    nodes = [*range(N_NODES), NEW]
+    return [(u, v) for u in nodes for v in nodes if u is not v or u is NEW]
+
+
+def test_new_nodes_have_the_rest_of_the_probability(posteriors):
+    """All pairs, those with a new node at either end or at both included, sum to one; each is
+    the mean of the edge distribution over draws. Networks are float32."""
+    posterior = posteriors["open world"]
+    table = posterior.predictive(with_new_nodes())
+    assert table.prob.sum() == pytest.approx(1.0, abs=1e-5)
+    end = N_NODES
+    new = table[[NEW in pair for pair in zip(table.source, table.target, strict=True)]]
+    assert len(new) == 2 * N_NODES + 1
+    assert new.transmit.isna().all()
+    assert table.transmit.notna().sum() == len(PAIRS)
+    expected = np.zeros(3)
+    for network in posterior.networks:
+        itself = sum(edge_probability(posterior, network, u, u) for u in range(end))
+        asked = ((4, end), (end, 4), (end, end))
+        p = [edge_probability(posterior, network, u, v) for u, v in asked]
+        expected += np.array(p) / (1.0 - itself) / len(posterior.networks)
+    found = posterior.predictive([(4, NEW), (NEW, 4), (NEW, NEW)])
+    np.testing.assert_allclose(found.prob, expected, rtol=1e-5)
+    assert found.source.tolist() == [4, NEW, NEW]
+    assert found.to_csv(index=False).splitlines()[2].startswith("<new node>,4,")
+    assert len(posterior.predictive([(4, NEW), (4, 5)], unused=True)) >= 1
+    assert pickle.loads(pickle.dumps(NEW)) is NEW
+    assert copy.deepcopy(NEW) is NEW
+
+
+@pytest.mark.parametrize("name", ["hdp", "flat", "tree"])
+def test_a_closed_world_knows_all_nodes(posteriors, name):
+    for pair in ((0, NEW), (NEW, 0), (NEW, NEW)):
+        with pytest.raises(ValueError, match="only in a fit with open_world=True"):
+            posteriors[name].predictive([pair])
+    with pytest.raises(ValueError, match="must be nodes of the posterior"):
+        posteriors[name].edges(pairs=[(0, NEW)])
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -306,6 +347,28 @@ def test_next_infection_is_a_ranking_of_those_at_risk(posteriors, name):
     later = [(node, time + 4096.0) for node, time in PREFIX[::-1]]
     other = posterior.predict_next(later, k=N_NODES).set_index("node").loc[whole.node]
     np.testing.assert_allclose(other.prob, whole.prob, rtol=1e-8)
+
+
+def test_sources_that_ceased_to_act_infect_nobody(cascades, seed):
+    """With max_candidates=2 only the last two of the prefix act; the others' exposure ended when
+    they were pushed out. Without the cap the hazards are larger."""
+    run = {"draws": 4, "tune": 12, "chains": 1}
+    capped = fitted(cascades, seed, run, max_candidates=2)
+    table = capped.predict_next(PREFIX, k=N_NODES).set_index("node")
+    hazard = dict.fromkeys(table.index, 0.0)
+    for network in capped.networks:
+        rates = naive_forecast.Rates(capped, network)
+        for v in hazard:
+            for u, t in PREFIX:
+                shape, rate = rates.law(u, v)
+                if u in (7, 2):  # of the two infected at 1.5, node 7 comes second
+                    rate += max((1.9 - t) / capped.unit, 1e-12)
+                    hazard[v] += shape / rate / capped.unit / len(capped.networks)
+    np.testing.assert_allclose(table.hazard, [hazard[v] for v in table.index], rtol=1e-9)
+    free = copy.copy(capped)
+    free.settings = capped.settings | {"max_candidates": None}
+    more = free.predict_next(PREFIX, k=N_NODES).set_index("node").hazard
+    assert (more[table.index] > table.hazard).all()
 
 
 def test_staying_uninfected_is_evidence(posterior):

@@ -63,12 +63,14 @@ def test_a_seed_determines_a_chain(seed):
 def test_a_chain_does_not_depend_on_how_many_run_beside_it(seed, prior):
     layout = build_layout(some_cascades(seed))
     model = Model(get_delay("exponential"), prior=prior, truncation=4)
-    schedule = chains.Schedule(tune=6, draws=6, networks=3)
+    schedule = chains.Schedule(tune=6, draws=6, networks=3, hold=2)
     runs = {}
     for number, n_jobs in ((1, 1), (3, 1), (3, 2), (3, 8)):
-        records, interrupted = chains.run_chains(
-            layout, model, schedule, chains=number, seed=seed, n_jobs=n_jobs, show_progress=False
-        )
+        starts = [chains.Start(child) for child in np.random.SeedSequence(seed).spawn(number)]
+        with chains.Progress(12 * number, show=False) as progress:
+            records, interrupted = chains.run_chains(
+                layout, model, schedule, starts, n_jobs=n_jobs, progress=progress
+            )
         assert not interrupted
         runs[number, n_jobs] = [
             {**{name: x.tobytes() for name, x in r.scalars.items()}, "n": r.n_sum.tobytes()}

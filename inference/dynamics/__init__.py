@@ -1,0 +1,1 @@
+"""Networks that change: memories that lead from one interval of time to the next."""

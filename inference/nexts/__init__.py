@@ -1,0 +1,1 @@
+"""Parts of `NextInfection`: counts, communities, tuning, files, and the compiled code."""
