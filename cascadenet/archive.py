@@ -128,6 +128,8 @@ def load(path: str | os.PathLike[str]) -> Posterior | DynamicPosterior:
 
 def _restore(file: Any) -> Posterior | DynamicPosterior:
     meta = json.loads(bytes(file["meta"]).decode())
+    if meta.get("kind", "posterior") != "posterior":
+        raise FormatError(f"expected a saved posterior; got a saved {meta['kind']}")
     if meta["format"] > FORMAT:
         raise FormatError(
             f"the file has format {meta['format']}; expected at most {FORMAT}: it was written by "

@@ -18,8 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cascadenet import cli_dynamic as dynamic
 from cascadenet.cli_arguments import (
     ASKS,
+    DYNAMIC_KINDS,
     GENERATORS,
     LEAST_PROB,
     PICTURES,
@@ -272,6 +274,7 @@ def _fit(options: Options) -> int:
         options.parser.error("--background needs --likelihood survival")
     if options.resume and not options.checkpoint:
         options.parser.error("--resume needs --checkpoint DIR")
+    over_time = dynamic.asks_intervals(options)
     check_folder(options.output, RUN_FILE if options.force else None)
     cascades = _read_cascades(options)
     if not options.quiet:
@@ -279,7 +282,7 @@ def _fit(options: Options) -> int:
             f"{cascades.n_cascades} cascades, {cascades.n_nodes} nodes, "
             f"{cascades.n_infections} infections"
         )
-    posterior = _sample(cascades, options)
+    posterior = (dynamic.sample if over_time else _sample)(cascades, options)
     run = Path(options.output)
     if not options.force and free_name(run) != run:
         run = free_name(run)
@@ -287,7 +290,8 @@ def _fit(options: Options) -> int:
     _write_run(run, posterior, options)
     stopped = posterior.settings["interrupted"]
     if stopped:
-        _say(f"stopped: the {int(posterior.sums.draws.sum())} draws made so far are in {run}")
+        made = None if over_time else f"the {int(posterior.sums.draws.sum())} draws made so far are"
+        _say(f"stopped: {made or dynamic.stopped_at(posterior)} in {run}")
     elif not options.quiet:
         _say(f"wrote {run}; see {run / 'summary.txt'}")
     return INTERRUPTED if stopped else 0
@@ -320,9 +324,6 @@ def _write_run(run: Path, posterior: Posterior, options: Options) -> None:
     """Write all files of a run, or none."""
     from cascadenet.demo import folder_made_whole
 
-    edges = posterior.edges()
-    if not options.all_edges:
-        edges = edges[edges["prob"] >= LEAST_PROB]
     names = ("file", "format", "columns", "nodes", "horizon", "window", "duplicates")
     settings = {
         "input": {name: getattr(options, name) for name in names},
@@ -330,6 +331,12 @@ def _write_run(run: Path, posterior: Posterior, options: Options) -> None:
         "provenance": posterior.provenance,
     }
     with folder_made_whole(run, RUN_FILE if options.force else None) as folder:
+        if dynamic.is_dynamic(posterior):
+            dynamic.write_files(folder, posterior, settings, options)
+            return
+        edges = posterior.edges()
+        if not options.all_edges:
+            edges = edges[edges["prob"] >= LEAST_PROB]
         posterior.save(folder / RUN_FILE)
         _emit(_csv(edges), folder / "edges.csv")
         if posterior.settings["prior"] == "hdp":
@@ -356,6 +363,9 @@ def _summary(options: Options) -> int:
     if not options.json:
         _emit(posterior.summary() + "\n", options.output)
         return 0
+    if dynamic.is_dynamic(posterior):
+        _emit(_json(dynamic.summary(posterior)), options.output)
+        return 0
     edge = posterior.pair_source >= 0
     sums = posterior.sums
     value = {
@@ -379,17 +389,25 @@ def _edges(options: Options) -> int:
 
     posterior = load(options.run_folder)
     pairs = None if options.pairs is None else _read_pairs(options.pairs, posterior)
+    if dynamic.is_dynamic(posterior):
+        return _emit_table(dynamic.edges(posterior, options, pairs), options)
+    _refuse_interval(options)
     edges = posterior.edges(pairs=pairs)
     if options.min_prob is not None:
         edges = edges[edges["prob"] >= options.min_prob]
     return _emit_table(edges[: options.top], options)
 
 
+def _refuse_interval(options: Options) -> None:
+    if options.interval is not None:
+        options.parser.error("--interval goes with runs of fit --interval or --intervals")
+
+
 def _predict(options: Options) -> int:
     from cascadenet.archive import load
 
     ask = _asked(options)
-    posterior = load(options.run_folder)
+    posterior = dynamic.forecast_of(load(options.run_folder))
     if ask == "score":
         return _emit_table(_scored(posterior, options), options)
     if ask in ("next", "reach", "size"):
@@ -501,17 +519,27 @@ def _plot(options: Options) -> int:
         options.parser.error(f"--kind {options.kind} needs --truth")
     if Path(options.output).suffix.lower() not in PICTURES:
         options.parser.error(f"-o must end in {', '.join(PICTURES)}; got {options.output!r}")
-    takes_truth = (*TRUTH_KINDS, "predictive")
+    takes_truth = (*TRUTH_KINDS, "predictive", "rates-over-time")
     if options.truth is not None and options.kind not in takes_truth:
         options.parser.error(f"--truth goes with --kind {', '.join(takes_truth)}")
     _check_target(options.output)
     posterior = load(options.run_folder)
+    if not dynamic.is_dynamic(posterior):
+        _refuse_interval(options)
+        if options.kind in DYNAMIC_KINDS:
+            options.parser.error(f"--kind {options.kind} needs a run of fit --interval")
     truth = None if options.truth is None else _read_truth(options.truth, posterior)
-    _draw(options.kind, posterior, Path(options.output), truth)
+    _draw(options.kind, posterior, Path(options.output), truth, options.interval)
     return 0
 
 
-def _draw(kind: str, posterior: Posterior, path: Path, truth: pd.DataFrame | None = None) -> None:
+def _draw(
+    kind: str,
+    posterior: Posterior,
+    path: Path,
+    truth: pd.DataFrame | None = None,
+    interval: int | None = None,
+) -> None:
     """One picture of a posterior, in a file."""
     import matplotlib
 
@@ -531,6 +559,10 @@ def _draw(kind: str, posterior: Posterior, path: Path, truth: pd.DataFrame | Non
         "rates": lambda: plotting.plot_rates(posterior.edges(), truth),
         "recovery": lambda: plotting.plot_recovery({"cascadenet": posterior.edges()}, truth, nodes),
     }
+    if dynamic.is_dynamic(posterior):
+        draw = dynamic.pictures(posterior, truth, interval)
+    else:
+        draw |= dynamic.predictions(posterior)
     before = plt.get_fignums()
     try:
         plotting.save_figure(draw[kind](), path)
@@ -642,8 +674,10 @@ _COMMANDS = {
     "demo": _demo,
     "simulate": _simulate,
     "fit": _fit,
+    "update": dynamic.update,
     "summary": _summary,
     "edges": _edges,
     "predict": _predict,
     "plot": _plot,
+    "report": dynamic.report,
 }

@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from cascadenet import cli_compare as compare
 from cascadenet.sparse.bandits import cli as bandits
+from cascadenet.sparse.pruning import cli as pruning
 from cascadenet.sparse.theory import cli as theory
 
 __all__ = ["Parser", "build_parser"]
@@ -36,6 +38,8 @@ ASKS = {
     "score": ("horizon", "window"),
 }
 KINDS = ("predictive", "communities", "network", "traces", "ranks", *TRUTH_KINDS)
+KINDS += ("next-edges", "unused-edges", "transmissions")
+DYNAMIC_KINDS = ("flow", "receiver-flow", "events", "timeline", "rates-over-time", "ahead")
 # The generators of `simulate`, and which options each of them takes.
 GENERATORS = {
     "kronecker": ("kind", "n_nodes", "n_edges"),
@@ -97,6 +101,25 @@ def _number(
         return value
 
     return number
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number; got {text!r}") from None
+
+
+def _or_auto(number: Callable[[str], float]) -> Callable[[str], float | str]:
+    def value(text: str) -> float | str:
+        if text == "auto":
+            return text
+        try:
+            return number(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error}, or auto") from None
+
+    return value
 
 
 def _time(text: str) -> str:
@@ -167,8 +190,10 @@ def build_parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> Pars
         sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
         sub.set_defaults(run=run[name], parser=sub)
         add(sub)
+    compare.add_parser(commands)
     theory.add_parser(commands)
     bandits.add_parser(commands)
+    pruning.add_parser(commands)
     return parser
 
 
@@ -218,10 +243,13 @@ def _add_fit(add: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--max-candidates", type=_count(1), metavar="N", help="possible parents of an infection"
     )
-    chains = add.add_argument_group("sampling")
-    chains.add_argument("--draws", type=_count(1), metavar="N", help="per chain (1000)")
-    chains.add_argument("--tune", type=_count(0), metavar="N", help="sweeps before them (1000)")
-    chains.add_argument("--chains", type=_count(1), metavar="N", help="4 unless told otherwise")
+    _add_intervals(add)
+    chains = add.add_argument_group("sampling; in each interval where time is cut")
+    chains.add_argument("--draws", type=_count(1), metavar="N", help="per chain (1000; cut 100)")
+    chains.add_argument(
+        "--tune", type=_count(0), metavar="N", help="sweeps before them (1000; cut 100)"
+    )
+    chains.add_argument("--chains", type=_count(1), metavar="N", help="(4; where time is cut 2)")
     chains.add_argument("--seed", type=_count(0), metavar="N", help="for the same result again")
     _add_jobs(chains)
     chains.add_argument("--checkpoint", metavar="DIR", help="save the chains there every minute")
@@ -238,6 +266,87 @@ def _add_fit(add: argparse.ArgumentParser) -> None:
     _add_quiet(out)
 
 
+def _add_intervals(add: argparse.ArgumentParser) -> None:
+    """Options of fit for a network that changes."""
+    time = add.add_argument_group("a network that changes: time is cut into intervals")
+    cut = time.add_mutually_exclusive_group()
+    cut.add_argument("--interval", type=_duration, metavar="T", help="so long each")
+    cut.add_argument("--intervals", type=_count(1), metavar="N", help="so many")
+    time.add_argument(
+        "--equal",
+        choices=("time", "cascades"),
+        help="--intervals of equal length (the default), or of equally many cascades",
+    )
+    memory = time.add_mutually_exclusive_group()
+    memory.add_argument(
+        "--forgetting",
+        type=_or_auto(_number(0, 1)),
+        metavar="X",
+        help="share of the evidence remembered in the next: 0 to 1, or auto (the default)",
+    )
+    memory.add_argument(
+        "--half-life", type=_duration, metavar="T", help="instead: half of it is left after this"
+    )
+    time.add_argument(
+        "--support",
+        type=_or_auto(_number(0)),
+        metavar="X",
+        help="weight of an edge's having been there before: 0 or more, or auto (the default)",
+    )
+    time.add_argument(
+        "--smooth", action="store_true", help="let intervals see later ones: to look back only"
+    )
+
+
+def _add_update(add: argparse.ArgumentParser) -> None:
+    add.epilog = (
+        "RUN, made by fit --interval or --intervals, is replaced as a whole or not at all; files "
+        "that fit has not made are kept. The old data are not needed. Columns and window are "
+        "those of the fit unless told otherwise."
+    )
+    _add_run(add)
+    add.add_argument("file", metavar="FILE", help="cascades that start after the last interval")
+    add.add_argument("--keep", type=_count(1), metavar="N", help="only the latest N intervals")
+    data = add.add_argument_group("data")
+    data.add_argument("--format", choices=("csv", "snap"), help="guessed from the content")
+    data.add_argument(
+        "--columns", type=_columns, metavar="C,N,T", help="names of the columns cascade,node,time"
+    )
+    end = data.add_mutually_exclusive_group()
+    end.add_argument("--horizon", type=_time, metavar="T", help="observation ends at this time")
+    end.add_argument(
+        "--window", type=_duration, metavar="T", help="so long after a cascade's first infection"
+    )
+    data.add_argument(
+        "--duplicates",
+        choices=("error", "first"),
+        help="a node twice in a cascade: refuse it, or keep the earliest",
+    )
+    _add_jobs(add)
+    add.add_argument(
+        "--all-edges",
+        action="store_true",
+        help=f"edges.csv holds all pairs, not only those with prob >= {LEAST_PROB}",
+    )
+    add.add_argument("--no-plots", action="store_true", help="no pictures in RUN")
+    _add_quiet(add)
+
+
+def _add_report(add: argparse.ArgumentParser) -> None:
+    add.epilog = "The page holds its pictures and needs no network connection and no scripts."
+    _add_run(add)
+    add.add_argument("-o", "--output", metavar="FILE", help="(report.html in RUN)")
+    add.add_argument("--title", metavar="TEXT", help="heading of the page")
+    add.add_argument("--truth", metavar="FILE", help="true network, source,target,rate[,start]")
+    more = add.add_argument_group("cascades that were not fitted")
+    more.add_argument("--held-out", metavar="FILE", help="say how well these are predicted")
+    end = more.add_mutually_exclusive_group()
+    end.add_argument("--horizon", type=_time, metavar="T", help="observation ends at this time")
+    end.add_argument(
+        "--window", type=_duration, metavar="T", help="so long after a cascade's first infection"
+    )
+
+
 def _add_summary(add: argparse.ArgumentParser) -> None:
     _add_run(add)
     _add_output(add)
@@ -248,6 +357,7 @@ def _add_edges(add: argparse.ArgumentParser) -> None:
     add.add_argument("--top", type=_count(0), metavar="N", help="only the best N")
     add.add_argument("--min-prob", type=_number(0, 1), metavar="P", help="only these and better")
     add.add_argument("--pairs", metavar="FILE", help="CSV with source,target: these, in its order")
+    _add_interval(add, "of this interval only")
     _add_output(add)
 
 
@@ -306,8 +416,10 @@ def _add_predict(add: argparse.ArgumentParser) -> None:
 
 def _add_plot(add: argparse.ArgumentParser) -> None:
     _add_run(add)
-    about = f"{', '.join(KINDS)}"
-    add.add_argument("--kind", choices=KINDS, required=True, metavar="NAME", help=about)
+    kinds = (*KINDS, *DYNAMIC_KINDS)
+    about = f"{', '.join(KINDS)}; where time is cut also {', '.join(DYNAMIC_KINDS)}"
+    add.add_argument("--kind", choices=kinds, required=True, metavar="NAME", help=about)
+    _add_interval(add, "one interval for the kinds that show one (the last)")
     about = f"true network, source,target,rate: needed for {', '.join(TRUTH_KINDS)}"
     add.add_argument("--truth", metavar="FILE", help=about)
     add.add_argument(
@@ -371,6 +483,10 @@ def _add_run(add: argparse.ArgumentParser) -> None:
     add.add_argument("run_folder", metavar="RUN", help="folder that fit has made")
 
 
+def _add_interval(add: argparse.ArgumentParser, about: str) -> None:
+    add.add_argument("--interval", type=_integer, metavar="J", help=f"{about}; -1 is the last")
+
+
 def _add_output(add: argparse.ArgumentParser) -> None:
     add.add_argument("-o", "--output", metavar="FILE", help="instead of stdout")
     add.add_argument("--json", action="store_true", help="JSON instead of text")
@@ -388,8 +504,10 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
     "demo": (_add_demo, "simulate, fit, and show what was recovered"),
     "simulate": (_add_simulate, "simulate cascades on a known network"),
     "fit": (_add_fit, "infer the network behind cascades"),
+    "update": (_add_update, "go on with a run over time: add what has happened since"),
     "summary": (_add_summary, "say what a run found and whether its chains agree"),
     "edges": (_add_edges, "print the edges of a run, best first, as CSV"),
     "predict": (_add_predict, "predict edges, infections, spread and influence"),
     "plot": (_add_plot, "draw a picture of a run"),
+    "report": (_add_report, "write one HTML page about a run"),
 }

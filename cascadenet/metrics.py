@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cascadenet.next_scores import NextScore, score_next, separate_ties, strictly_past
+
 if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
@@ -24,10 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EdgeScore",
+    "NextScore",
     "calibration_curve",
     "community_agreement",
     "expected_calibration_error",
     "score_edges",
+    "score_next",
+    "separate_ties",
+    "strictly_past",
     "tree_accuracy",
 ]
 

@@ -5,6 +5,7 @@ As in :mod:`cascadenet.plotting`: each function draws on the Axes it is given or
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def plot_community_flow(
     colour = _flow_colours(labels)
     stacks = [_stack(row) for row in labels]
     ax = _axes(ax, max(5.4, 0.8 * count), 4.4)
-    for j, (now, after) in enumerate(zip(labels, labels[1:], strict=False)):
+    for j, (now, after) in enumerate(pairwise(labels)):
         _draw_bands(ax, j, now, after, stacks[j], stacks[j + 1], colour)
     for j, stack in enumerate(stacks):
         for k, (low, high) in stack.items():
@@ -422,7 +423,7 @@ def plot_active_reliability(
     from cascadenet.inference.calibration import plot_reliability
 
     prob, there = [], []
-    for j, (low, high) in enumerate(zip(posterior.ends, posterior.ends[1:], strict=False)):
+    for j, (low, high) in enumerate(pairwise(posterior.ends)):
         table = posterior.edges(j + posterior.first_interval)
         true = _active_pairs(truth, float(low), float(high))
         pairs = zip(table["source"].astype(str), table["target"].astype(str), strict=True)
@@ -565,7 +566,9 @@ def _expected(posterior: Any, ahead: Posterior, top: int, delay: float, unused: 
     used: set[tuple[int, int]] = set()
     for one in posterior.posteriors:
         rows = np.flatnonzero((one.sums.hits.sum(axis=0) > 0) & (one.pair_source >= 0))
-        used |= set(zip(one.pair_source[rows].tolist(), one.pair_target[rows].tolist(), strict=True))
+        used |= set(
+            zip(one.pair_source[rows].tolist(), one.pair_target[rows].tolist(), strict=True)
+        )
     table = ahead.predictive(top=top + len(used), within=delay)
     pairs = zip(*(x.tolist() for x in ahead.pair_indices(table)), strict=True)
     return table[[pair not in used for pair in pairs]][:top]
@@ -574,7 +577,7 @@ def _expected(posterior: Any, ahead: Posterior, top: int, delay: float, unused: 
 def _draws_of(
     ahead: Posterior, quantity: str, source: NDArray, target: NDArray, delay: float
 ) -> NDArray[np.float64]:
-    """Values of a quantity for pairs, (draws, pairs); several rows a draw where rates vary in it."""
+    """Values of a quantity, (draws, pairs); several rows a draw where rates vary in it."""
     from scipy.stats import gamma
 
     from cascadenet.delays import get_delay

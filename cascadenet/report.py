@@ -53,7 +53,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 caption { text-align: left; color: var(--quiet); padding: .2rem 0; white-space: nowrap; }
 th, td { padding: .2rem .7rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line);
   vertical-align: top; }
-th.text, td.text { text-align: left; overflow-wrap: anywhere; max-width: 26rem; }
+th.text, td.text { text-align: left; overflow-wrap: break-word; max-width: 26rem; }
 figure { margin: 1.2rem 0; } figcaption { color: var(--quiet); font-size: .9rem; }
 img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; padding: 6px; }
 @media print { nav { display: none; } body { max-width: none; padding: 0; font-size: 11pt; }

@@ -174,6 +174,14 @@ def _draw_phantoms(chain: Chain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return sender[keep], receiver[keep], community[keep]
 
 
+def _has_null(chain: Chain) -> bool:
+    """Whether the null community is there: not before the others have had time to form.
+
+    From the start it would take all edges, and where degrees are equal the chain stays there.
+    """
+    return chain.model.null_community and not chain.holding
+
+
 def _prior_weights(state: State, null_mass: float) -> np.ndarray:
     """Dirichlet weights of the communities: a0, alpha/K, alpha/K, ..."""
     prior = np.full(state.eta.size, state.alpha / (state.eta.size - 1))
@@ -188,7 +196,7 @@ def draw_token_communities(chain: Chain) -> None:
         _kernels.update_communities(
             state.token_sender,
             state.token_receiver,
-            model.null_community,
+            _has_null(chain),
             chain.base,
             _prior_weights(state, model.null_mass),
             state.tau,
@@ -392,7 +400,7 @@ def draw_network(chain: Chain) -> None:
     prior = _prior_weights(state, chain.model.null_mass)
     weight = prior + state.eta
     drawn = np.zeros(weight.size)
-    live = slice(0 if chain.model.null_community else 1, None)
+    live = slice(0 if _has_null(chain) else 1, None)
     drawn[live] = np.exp(log_dirichlet(rng, weight[live]))
     state.weight = drawn
     smoothing = (state.tau * state.beta)[:, None]

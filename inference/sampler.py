@@ -236,7 +236,7 @@ def _start(chain: Chain) -> State:
     n_nodes, size = layout.n_nodes, chain.base.size
     width = model.truncation + 1
     weight = np.zeros(width)
-    weight[0 if model.null_community else 1 : min(START_COMMUNITIES, model.truncation) + 1] = 1.0
+    weight[1 : min(START_COMMUNITIES, model.truncation) + 1] = 1.0
     empty = np.empty(0, np.int32)
     return State(
         choice=empty,

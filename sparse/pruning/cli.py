@@ -52,7 +52,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--hidden", type=_sizes, default=(300, 100), metavar="N,...",
         help="widths of the hidden layers; none for a linear model (300,100)",
     )  # fmt: skip
-    model.add_argument("--batch-norm", action="store_true")
+    model.add_argument("--batch-norm", action="store_true", help="in every hidden layer")
     model.add_argument(
         "--structure", choices=("weight", "unit"), help="unit: whole neurons (not dpp)"
     )
@@ -61,15 +61,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     training = parser.add_argument_group("training")
     training.add_argument("--epochs", type=int, metavar="N", help="passes over the data (30)")
-    training.add_argument("--learning-rate", type=float, metavar="X")
-    training.add_argument("--weight-decay", type=float, metavar="X")
-    training.add_argument("--batch-size", type=int, metavar="N")
+    training.add_argument("--learning-rate", type=float, metavar="X", help="(0.03)")
+    training.add_argument("--weight-decay", type=float, metavar="X", help="(0.0005)")
+    training.add_argument("--batch-size", type=int, metavar="N", help="at most (by the data)")
     training.add_argument("--finetune-epochs", type=int, metavar="N", help="under the final mask")
     training.add_argument(
         "--standardise", choices=("feature", "global", "none"), help="inputs (feature)"
     )
-    training.add_argument("--early-stopping", action="store_true")
-    training.add_argument("--seed", type=int, default=0, metavar="N")
+    training.add_argument(
+        "--early-stopping", action="store_true", help="on a tenth of the data, held out"
+    )
+    training.add_argument("--seed", type=int, default=0, metavar="N", help="for another model (0)")
     parser.add_argument("--plot", metavar="PNG", help="picture of what every layer keeps")
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

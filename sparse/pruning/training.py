@@ -131,7 +131,7 @@ def train(
     loop = _Loop(network, method, optimiser, watch, data, bounds, rate, clip_norm)
     # a diverging training is told by its loss, not by warnings on the way
     quiet = np.errstate(over="ignore", invalid="ignore", divide="ignore")
-    with _progress(epochs, verbose) as bar, quiet:
+    with _Progress(epochs, verbose) as bar, quiet:
         return loop.run(epochs, first_step, total, order_rng, bar)
 
 
@@ -149,7 +149,7 @@ class _Loop:
     clip_norm: float | None
 
     def run(
-        self, epochs: int, step: int, total: int, rng: np.random.Generator, bar: _progress
+        self, epochs: int, step: int, total: int, rng: np.random.Generator, bar: _Progress
     ) -> list[Epoch]:
         """Passes over the data, from ``step`` of ``total`` on."""
         history: list[Epoch] = []
@@ -276,7 +276,7 @@ def constant_loss(loss: str, y: np.ndarray, weight: np.ndarray | None) -> float:
     return float(-(share @ np.log(share)))
 
 
-class _progress:
+class _Progress:
     """A bar over epochs, where one is wanted."""
 
     def __init__(self, epochs: int, verbose: bool) -> None:
@@ -286,7 +286,7 @@ class _progress:
 
             self._bar = tqdm(total=epochs, desc="training", unit="epoch")
 
-    def __enter__(self) -> _progress:
+    def __enter__(self) -> _Progress:
         return self
 
     def update(self, epoch: Epoch) -> None:
