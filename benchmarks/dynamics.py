@@ -1,7 +1,7 @@
 """Networks that change, and prediction: the figures of docs/benchmarks.md.
 
     python benchmarks/dynamics.py changing     dyn-hier and two networks of our own, by interval
-    python benchmarks/dynamics.py held-out     us-policies and memetracker-forest, density of what came later
+    python benchmarks/dynamics.py held-out     us-policies and memetracker-forest: what came later
     python benchmarks/dynamics.py online       cost and memory of twenty intervals one by one
 
 Run from a checkout with the published data in ../shared/data or in $CASCADENET_DATA. Times are CPU
@@ -52,7 +52,7 @@ def _yardstick() -> float:
 
 
 def changing() -> None:
-    """AUPRC of "edge active in this interval", mean over ten intervals, and correlation of rates."""
+    """AUPRC of "edge active in this interval", mean over ten, and correlation of rates."""
     print(f"sorting 4 million doubles: {_yardstick():.3f} s")
     ends = np.linspace(0.0, 100.0, 11)
     folder = DATA / "cascades" / "dyn-hier"
@@ -245,9 +245,8 @@ def online() -> None:
     table = pd.DataFrame(rows, columns=columns)
     print(table.round(3).to_string(index=False))
     later = table.iloc[1:]
-    print(
-        f"ratio of the sums, intervals 1 to 19: {later['CPU s'].sum() / later['alone, CPU s'].sum():.3f}"
-    )
+    ratio = later["CPU s"].sum() / later["alone, CPU s"].sum()
+    print(f"ratio of the sums, intervals 1 to 19: {ratio:.3f}")
 
 
 def _resident() -> float:

@@ -601,9 +601,9 @@ def plot_network(
     nx.draw_networkx_nodes(graph, place, ax=ax, node_size=size, **style)
     if len(graph) <= LABELLED_NODES:
         halo = [withStroke(linewidth=2.0, foreground="white")]
-        style = {"ha": "center", "va": "center", "fontsize": SMALL, "color": INK}
+        style = {"ha": "center", "va": "center", "fontsize": SMALL, "parse_math": False}
         for node, (x, y) in place.items():
-            ax.text(x, y, str(node), path_effects=halo, zorder=4, **style)
+            ax.text(x, y, str(node), path_effects=halo, zorder=4, color=INK, **style)
     ax.set_axis_off()
     ax.margins(0.04)
     _network_legend(ax, {community[node] for node in graph if community}, rate, widest)

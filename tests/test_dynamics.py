@@ -301,10 +301,10 @@ def test_interval_without_cascades_fades_the_memory(seed):
     posterior = model.fit(quiet, seed=1, **QUICK).posterior_
     assert len(posterior.posteriors) == 6
     assert posterior.scores()["interval"].tolist() == [2, 3, 4, 5]
-    assert (posterior.edges(1)["prob"] == 0.0).all()
+    assert (posterior.edges(1)["n"] == 0.0).all()
     first = cn.DynamicCoupledHDP(interval=5.0, forgetting=0.5, support=0.2, switch=False)
     past = first.fit(data.subset(data.start < 5.0), seed=1, **QUICK).posterior_.past
-    faded = past.fade(0.5)
+    faded = past.fade(0.5, 0.5)
     assert np.array_equal(
         faded.pairs.n, 0.5 * past.pairs.n[np.isin(past.pairs.key, faded.pairs.key)]
     )
@@ -445,6 +445,7 @@ def test_killed_and_resumed_is_the_same_bytes(seed, tmp_path):
         ({"forgetting": "some"}, "forgetting"),
         ({"support": -0.1}, "support"),
         ({"half_life": 0.0}, "half_life"),
+        ({"structure": "auto"}, "structure"),
         ({"smooth": "yes"}, "smooth"),
         ({"switch": 1}, "switch"),
         ({"truncation": 1}, "truncation"),

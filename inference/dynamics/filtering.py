@@ -82,9 +82,9 @@ class Past:
         """Before the first interval."""
         return cls(PairMemory.empty(n_nodes), None, [None] * chains, [None] * chains)
 
-    def fade(self, delta: float) -> Past:
+    def fade(self, delta: float, structure: float) -> Past:
         """After an interval without cascades."""
-        tokens = [t if t is None else tuple(rounded(delta * x) for x in t) for t in self.tokens]
+        tokens = [t if t is None else tuple(rounded(structure * x) for x in t) for t in self.tokens]
         return dataclasses.replace(
             self, pairs=self.pairs.fade(delta), tokens=tokens, n_intervals=self.n_intervals + 1
         )
@@ -100,6 +100,8 @@ class Plan:
     first, later : Schedule
         Of the first interval, and of those that start where another ended.
     max_candidates : int, optional
+    structure : float
+        Share of the tokens that is remembered.
     seed : int
     stream : int
         Tells the random numbers of passes over the same intervals apart.
@@ -112,6 +114,7 @@ class Plan:
     first: _chains.Schedule
     later: _chains.Schedule
     max_candidates: int | None
+    structure: float
     seed: int
     stream: int
     n_jobs: int
@@ -198,13 +201,15 @@ def step(
     return posterior, seen, states
 
 
-def hand_on(past: Past, seen: Seen, states: list[State], unit: float, delta: float) -> Past:
-    """Past of the next interval, of which the share ``delta`` is remembered."""
+def hand_on(
+    past: Past, seen: Seen, states: list[State], unit: float, delta: float, structure: float
+) -> Past:
+    """Past of the next interval, of which the shares ``delta`` and ``structure`` are remembered."""
     return Past(
         past.pairs.advance(seen, delta),
         unit,
         [_lean(state) for state in states],
-        [token_memory(state, delta) for state in states],
+        [token_memory(state, structure) for state in states],
         past.n_intervals + 1,
     )
 
@@ -218,6 +223,8 @@ def _lean(state: State) -> State:
 
 def forecast(posterior: Posterior, past: Past, kappa: float) -> Posterior:
     """Posterior of the interval to come, before any of its cascades is seen.
+
+    Its edges have the probability of having carried an infection so far as ``prob``.
 
     Parameters
     ----------
@@ -234,7 +241,8 @@ def forecast(posterior: Posterior, past: Past, kappa: float) -> Posterior:
     none = np.zeros(memory.key.size)
     draws = posterior.sums.draws
     networks, share = _ahead_networks(posterior, past, kappa)
-    lasting = -kappa * np.expm1(-memory.support) * (source >= 0)
+    carried_before = -np.expm1(-memory.support)
+    lasting = kappa * carried_before * (source >= 0)
     n, exposure = lasting + share * memory.n, share * memory.exposure
     ahead = Posterior(
         nodes=posterior.nodes,
@@ -246,7 +254,7 @@ def forecast(posterior: Posterior, past: Past, kappa: float) -> Posterior:
         pair_target=target,
         sums=EdgeSums(
             draws=draws,
-            hits=np.zeros((draws.size, none.size), np.int32),
+            hits=np.round(draws[:, None] * carried_before).astype(np.int32),
             n=none,
             rate=none,
             square=none,
@@ -260,7 +268,10 @@ def forecast(posterior: Posterior, past: Past, kappa: float) -> Posterior:
         network_chain=posterior.network_chain,
     )
     rate, square = _moments(ahead)
-    ahead.sums = dataclasses.replace(ahead.sums, rate=rate, square=square)
+    share = ahead.sums.hits.sum(axis=0) / draws.sum()
+    ahead.sums = dataclasses.replace(
+        ahead.sums, rate=rate, square=square, rate_hit=share * rate, square_hit=share * square
+    )
     return ahead
 
 
@@ -366,7 +377,7 @@ def run_filter(
     """
     for part, delta in zip(parts, deltas, strict=True):
         if part is None:
-            unseen = _unseen(last, past, delta, kappa)
+            unseen = _unseen(last, past, delta, kappa, plan.structure)
             yield unseen
             last, past = unseen.posterior, unseen.past
             continue
@@ -375,7 +386,7 @@ def run_filter(
         if sampled is None:
             return
         last, seen, states = sampled
-        after = hand_on(past, seen, states, last.unit, delta)
+        after = hand_on(past, seen, states, last.unit, delta, plan.structure)
         yield Interval(last, seen, past, after, score)
         past = after
 
@@ -393,14 +404,16 @@ def _foretold(
     return pd.DataFrame({"cascade": labels, "log_predictive": density, "n_infections": late})
 
 
-def _unseen(last: Posterior | None, past: Past, delta: float, kappa: float) -> Interval:
+def _unseen(
+    last: Posterior | None, past: Past, delta: float, kappa: float, structure: float
+) -> Interval:
     """An interval without cascades."""
     if last is None:
         raise ValueError("interval must leave cascades in the first interval; got none there")
     ahead = forecast(last, past, kappa)
     none = np.zeros(past.pairs.key.size)
     seen = Seen(past.pairs.key, none, none, np.zeros(past.pairs.n_nodes), none + 1.0)
-    return Interval(ahead, seen, past, past.fade(delta), None)
+    return Interval(ahead, seen, past, past.fade(delta, structure), None)
 
 
 def smoothed_pasts(intervals: Sequence[Interval], deltas: Sequence[float]) -> list[Past]:

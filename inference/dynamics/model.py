@@ -58,6 +58,11 @@ class DynamicCoupledHDP(CoupledHDP):
         In place of `forgetting`: time after which half of it is left.
     support : float or "auto"
         Weight, in transmissions, of an edge's having carried something before.
+    structure : float
+        Share of what the communities rest on that is remembered from one interval to the next.
+        Near 1 communities are slow to notice a change; at 0 they are found anew each time.
+    switch : bool
+        Whether remembered edges may have started afresh, which is inferred.
     smooth : bool
         Let each interval see the later ones as well: for looking back, not for prediction.
     delay, prior, null_community, truncation, background, balance_exposure, open_world, \
@@ -95,6 +100,7 @@ max_candidates, network_draws
         forgetting: float | str = "auto",
         half_life: float | None = None,
         support: float | str = "auto",
+        structure: float = 0.5,
         switch: bool = True,
         smooth: bool = False,
         delay: str | Delay = "exponential",
@@ -125,6 +131,7 @@ max_candidates, network_draws
         self.forgetting = forgetting
         self.half_life = half_life
         self.support = support
+        self.structure = structure
         self.switch = switch
         self.smooth = smooth
 
@@ -225,7 +232,7 @@ max_candidates, network_draws
             past=found[-1].past,
             tried=tried,
         )
-        _warn_unmixed(self.posterior_)
+        _warn_unmixed(self.posterior_, len(found))
         return self
 
     def partial_fit(
@@ -288,9 +295,10 @@ max_candidates, network_draws
                     bar,
                 )
             )
-        if not found:
-            raise KeyboardInterrupt(NOTHING)
-        self.posterior_ = old.extended(found, ends[1 : len(found) + 1], keep)
+        if len(found) < len(parts):  # all or nothing: what was left out could not be added later
+            raise KeyboardInterrupt("stopped before the new cascades were learnt from")
+        self.posterior_ = old.extended(found, ends[1:], keep)
+        _warn_unmixed(self.posterior_, len(found))
         return self
 
     def edges(self, interval: int | None = None, top: int | None = None) -> pd.DataFrame:
@@ -311,14 +319,15 @@ max_candidates, network_draws
         """Check the settings against each other and the data."""
         model = super()._model(cascades)
         check_interval(self.interval, self.n_intervals, self.equal)
-        for name, high in (("forgetting", 1.0), ("support", np.inf)):
+        for name, high in (("forgetting", 1.0), ("support", np.inf), ("structure", 1.0)):
             value = getattr(self, name)
-            if value == "auto":
+            if value == "auto" and name != "structure":
                 continue
             number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
             if not number or not 0.0 <= value <= high:
                 limit = "lie in [0, 1]" if high == 1.0 else "be non-negative"
-                raise ValueError(f"{name} must {limit} or be 'auto'; got {value!r}")
+                more = "" if name == "structure" else " or be 'auto'"
+                raise ValueError(f"{name} must {limit}{more}; got {value!r}")
         if self.half_life is not None:
             number = isinstance(self.half_life, numbers.Real)
             if not number or not 0.0 < self.half_life < np.inf:
@@ -338,6 +347,7 @@ max_candidates, network_draws
             first=_chains.Schedule(2 * tune, draws, networks, 2 * tune // HOLD_SHARE),
             later=_chains.Schedule(tune, draws, networks, 0),
             max_candidates=self.max_candidates,
+            structure=float(self.structure),
             seed=seed,
             stream=FILTER,
             n_jobs=n_jobs,
@@ -458,18 +468,19 @@ def _interval_folder(checkpoint: str | os.PathLike[str], name: str, j: int) -> P
     return Path(checkpoint) / f"{name}-{j:04d}"
 
 
-def _warn_unmixed(posterior: DynamicPosterior) -> None:
-    """Tell the user of intervals whose scalars' diagnostics are not what one should ask for."""
+def _warn_unmixed(posterior: DynamicPosterior, latest: int) -> None:
+    """Tell the user of late intervals whose diagnostics are not what one should ask for."""
     bad = []
-    for j, interval in enumerate(posterior.posteriors):
-        table = interval.diagnostics()
+    count = len(posterior.posteriors)
+    for j in range(max(count - latest, 0), count):
+        table = posterior.posteriors[j].diagnostics()
         if ((table["rhat"] > RHAT_LIMIT) | (table["ess_bulk"] < ESS_LIMIT)).any():
             bad.append(posterior.first_interval + j)
     if bad:
         shown = ", ".join(map(str, bad[:8])) + (" and more" if len(bad) > 8 else "")
         warnings.warn(
             f"the chains have not mixed in every respect in {len(bad)} of "
-            f"{len(posterior.posteriors)} intervals ({shown}); expected R-hat <= {RHAT_LIMIT} and "
+            f"{latest} intervals ({shown}); expected R-hat <= {RHAT_LIMIT} and "
             f"ESS >= {ESS_LIMIT} of every scalar: raise tune and draws, or run more chains",
             UserWarning,
             stacklevel=3,
