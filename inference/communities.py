@@ -254,10 +254,11 @@ def _split_or_merge(chain: Chain, i: int, j: int) -> None:
     start = _remembered(chain, (a, new))
     side, counts, log_proposal = _launch(chain, (i, j), tokens, forced, start)
     together = tuple(part[0] + part[1] - old[1] for part, old in zip(counts, start, strict=True))
+    ends = np.unique(state.token_sender[members]), np.unique(state.token_receiver[members])
     log_ratio = (
-        _log_community(state, [part[0] for part in counts], [old[0] for old in start])
-        + _log_community(state, [part[1] for part in counts], [old[1] for old in start])
-        - _log_community(state, together, [old[0] for old in start])
+        _log_community(state, [part[0] for part in counts], [old[0] for old in start], ends)
+        + _log_community(state, [part[1] for part in counts], [old[1] for old in start], ends)
+        - _log_community(state, together, [old[0] for old in start], ends)
         + math.log(empty.size if split else empty.size + 1)
         - log_proposal
     )
@@ -322,20 +323,23 @@ def _launch(
 
 
 def _log_community(
-    state: State, counts: Sequence[np.ndarray], remembered: Sequence[np.ndarray]
+    state: State,
+    counts: Sequence[np.ndarray],
+    remembered: Sequence[np.ndarray],
+    ends: tuple[np.ndarray, np.ndarray],
 ) -> float:
     """Log marginal of one community's tokens, its part of the partition prior included.
 
-    ``counts`` (eta, sent, received) of them, on top of the pseudo-counts ``remembered``.
+    ``counts`` (eta, sent, received) of them, on top of the pseudo-counts ``remembered``; ``ends``:
+    nodes that may have sent and received them.
     """
     alpha, tau, tau_beta = state.alpha / (state.eta.size - 1), state.tau, state.tau * state.beta
     eta, old = counts[0], remembered[0]
     value = gammaln(alpha + eta) - gammaln(alpha + old)
     value += 2.0 * (gammaln(tau + old) - gammaln(tau + eta))
-    for count, base in zip(counts[1:], remembered[1:], strict=True):
-        used = np.flatnonzero(count > base)
-        first = tau_beta[used] + base[used]
-        value += (gammaln(tau_beta[used] + count[used]) - gammaln(first)).sum()
+    for count, base, nodes in zip(counts[1:], remembered[1:], ends, strict=True):
+        share = tau_beta[nodes]
+        value += (gammaln(share + count[nodes]) - gammaln(share + base[nodes])).sum()
     return float(value)
 
 

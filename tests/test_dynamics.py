@@ -21,6 +21,7 @@ from cascadenet.delays import get_delay
 from cascadenet.dynamic_scores import score_dynamic
 from cascadenet.inference.dynamics.evidence import sequential_log_density
 from cascadenet.inference.dynamics.memory import (
+    APART,
     GRAIN,
     NEGLIGIBLE,
     PairMemory,
@@ -159,8 +160,8 @@ def test_memory_after_an_interval_is_that_of_a_plain_table(data):
         new_exposure = delta * (kept[x] * was[1] + exposure[x])
         support = was[2] + n[x]
         usual = delta * (nodes[pair[0]] + full[pair[0]])
-        known_by = max(new_n, support, abs(new_exposure - usual) / (1.0 + new_exposure))
-        if known_by > NEGLIGIBLE:
+        apart = abs(new_exposure - usual) > APART * (1.0 + new_exposure)
+        if apart or max(new_n, support) > NEGLIGIBLE:
             expected[pair] = (new_n, new_exposure, support)
     wanted = as_memory(expected, [delta * (a + b) for a, b in zip(nodes, full, strict=True)])
     for item in dataclasses.fields(PairMemory):

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 # Pseudo-counts are multiples of this, so that adding and taking away whole tokens is exact.
 GRAIN = 2.0**-20
-# A pair is no longer remembered once its transmissions, and what sets its exposure apart from
-# that of its source, are below this.
-NEGLIGIBLE = 1e-3
+# A pair is no longer remembered once its transmissions are below NEGLIGIBLE and its exposure, in
+# units of the median delay, is that of its source but for the share APART.
+NEGLIGIBLE, APART = 1e-3, 0.05
 SUPPORTED = 0.5  # expected transmissions from which a pair counts as an edge that may start afresh
 
 
@@ -197,7 +197,7 @@ class PairMemory:
         """Leave out pairs that are remembered as any other pair of their source would be."""
         source = self.key % (self.n_nodes + 1) - 1
         usual = np.where(source >= 0, self.node_exposure[source], -np.inf)
-        apart = np.abs(self.exposure - usual) > NEGLIGIBLE * (1.0 + self.exposure)
+        apart = np.abs(self.exposure - usual) > APART * (1.0 + self.exposure)
         keep = apart | (self.n > NEGLIGIBLE) | (self.support > NEGLIGIBLE)
         return PairMemory(
             self.key[keep],

@@ -81,8 +81,8 @@ max_candidates, network_draws
     it and the cascades that came first in it, in short runs;
     with a single interval there is nothing to choose by, and they are 0.5 and 0.1.
     The memories hold means over all draws, and rates between intervals are taken for Gamma laws:
-    an assumed-density filter. Pairs whose memory is negligible (below 0.001 transmissions, and no
-    exposure of their own to speak of) are dropped.
+    an assumed-density filter. Pairs whose memory is negligible are dropped: below 0.001
+    transmissions, and an exposure within 5% of what any pair of the source has.
 
     Examples
     --------
