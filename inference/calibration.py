@@ -1,8 +1,10 @@
 """Is the sampler right? All statistical checks of it in one command, with tables and pictures.
 
-``python -m cascadenet.inference.calibration [geweke|sbc|reliability|all] [--replicates N]
+``python -m cascadenet.inference.calibration [exact|geweke|sbc|reliability|all] [--replicates N]
 [--seed S] [-o FOLDER]`` ends with exit code 1 when a check fails.
 
+* ``exact``: discrete updates leave the listed posterior of tiny problems alone, the compiled ones
+  have the same probabilities, and mistakes are seen (`cascadenet.inference.enumeration`);
 * ``geweke``: no update moves the joint law of parameters and data, one long chain neither, and bugs
   put in on purpose are caught (`cascadenet.inference.geweke`, `seeded_bugs`);
 * ``sbc``: the truth is a typical posterior draw (`cascadenet.inference.sbc`);
@@ -22,7 +24,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from cascadenet.inference import geweke, sbc, seeded_bugs, worlds
+from cascadenet.inference import enumeration, geweke, sbc, seeded_bugs, worlds
 from cascadenet.inference.geweke import ZTable
 from cascadenet.inference.sbc import Ranks
 from cascadenet.metrics import calibration_curve, expected_calibration_error
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
+EXACT = 1e-12  # largest change of a listed posterior by an update
+OFF_LEAST = 1e-4  # least change by an update with a mistake in it
+P_ROW = 1e-5  # smallest p value of outcomes of a compiled update; some 100 tests are made
+P_CAUGHT = 1e-10  # largest p value of these outcomes against an update with a mistake
 Z_LIMIT = 4.0  # a z beyond it is a failure
 Z_CAUGHT = 8.0  # a z beyond it is what a seeded bug must show
 ESS_LEAST = 5000.0  # of every statistic of the long chain
@@ -41,11 +47,41 @@ BINS = 16  # of rank histograms
 BAND = 0.95  # simultaneous coverage of their bands
 
 # replicates by default; the long chain takes CHAIN_FACTOR sweeps for each replicate of geweke
-REPLICATES = {"geweke": 5000, "sbc": 1000, "reliability": 40}
+REPLICATES = {"exact": enumeration.RUNS, "geweke": 5000, "sbc": 1000, "reliability": 40}
 CHAIN_FACTOR = 24
 CHAIN_CASES = ("hdp", "capped")
 
 Write = Callable[[str], None]
+
+
+def check_exact(replicates: int, seed: int, write: Write, folder: Path | None) -> bool:
+    """Exact enumeration of tiny problems; parameters and result as of `check_geweke`.
+
+    A replicate is one run of a compiled update from one state; there is no picture.
+    """
+    begin = time.perf_counter()
+    rows, mistakes = [], []
+    for case in enumeration.cases(seed):
+        found = enumeration.judge(case, replicates)
+        given = (case.update, case.problem)
+        rows.append((*given, len(case.pi), found.off, found.p))
+        mistakes += [
+            (*given, name, off, found.wrong_p[name]) for name, off in found.wrong_off.items()
+        ]
+    title = f"enumeration: {replicates} runs from each of some states"
+    table = pd.DataFrame(rows, columns=["update", "problem", "states", "|pi P - pi|", "p"])
+    write(_text(f"{title}, {time.perf_counter() - begin:.0f} s", table))
+    columns = ["update", "problem", "mistake", "|pi P - pi|", "p"]
+    wrong = pd.DataFrame(mistakes, columns=columns)
+    write(_text("enumeration: updates with a mistake", wrong))
+    fine = (table["|pi P - pi|"] < EXACT) & (table["p"] > P_ROW)
+    caught = (wrong["|pi P - pi|"] > OFF_LEAST) & (wrong["p"] < P_CAUGHT)
+    write(
+        f"a right update fails with probability {P_ROW:g} a state: largest |pi P - pi| "
+        f"{table['|pi P - pi|'].max():.2g}, smallest p {table['p'].min():.2g}; mistakes: smallest "
+        f"|pi P - pi| {wrong['|pi P - pi|'].min():.2g}, largest p {wrong['p'].max():.2g}\n\n"
+    )
+    return bool(fine.all() and caught.all())
 
 
 def check_geweke(replicates: int, seed: int, write: Write, folder: Path | None) -> bool:
@@ -151,7 +187,12 @@ def check_reliability(replicates: int, seed: int, write: Write, folder: Path | N
     return ece <= ECE_LIMIT
 
 
-CHECKS = {"geweke": check_geweke, "sbc": check_sbc, "reliability": check_reliability}
+CHECKS = {
+    "exact": check_exact,
+    "geweke": check_geweke,
+    "sbc": check_sbc,
+    "reliability": check_reliability,
+}
 
 
 def _text(title: str, table: pd.DataFrame) -> str:
@@ -308,12 +349,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m cascadenet.inference.calibration",
-        description="Check the sampler: joint-distribution tests, simulation-based calibration, "
-        "reliability of edge probabilities.",
+        description="Check the sampler: exact enumeration, joint-distribution tests, "
+        "simulation-based calibration, reliability of edge probabilities.",
     )
     parser.add_argument("check", nargs="?", choices=[*CHECKS, "all"], default="all")
     parser.add_argument(
-        "--replicates", type=int, metavar="N", help=f"worlds; by default {REPLICATES}"
+        "--replicates",
+        type=int,
+        metavar="N",
+        help=f"worlds, for exact runs; by default {REPLICATES}",
     )
     parser.add_argument("--seed", type=int, default=1, metavar="S")
     parser.add_argument("-o", type=Path, dest="folder", metavar="FOLDER", help="for pictures")

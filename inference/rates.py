@@ -142,7 +142,9 @@ class RateTarget:
         gain = np.log(prior) - log_rate
         by_shape = (self.shape * gain).sum()
         by_shape += (self.unlisted * (np.log(node_prior) - np.log(full + node_prior))).sum()
-        by_count = (self.n * log_rate[self.used]).sum() - (self.remembered * gain).sum()
+        by_count = (self.n * log_rate[self.used]).sum()
+        if chain.carried.pairs:
+            by_count -= (self.remembered * gain).sum()
 
         def density(scale: float = 1.0) -> float:
             r = scale * self.shape_used + self.remembered_used

@@ -279,14 +279,27 @@ def endpoint_distributions(rng, size, width):
 
 
 @CASES
-@given(naive.cascade_sets(), st.booleans(), LIMITS, st.integers(0, 1), SEEDS)
-def test_phantoms(cascades, background, limit, reserve, case):
+@given(naive.cascade_sets(), st.booleans(), LIMITS, st.integers(0, 1), st.booleans(), SEEDS)
+def test_phantoms(cascades, background, limit, reserve, remembered, case):
+    """Prior rates are b of all pairs or, with what earlier intervals left, their own."""
     rng = np.random.default_rng(case)
     layout = build_layout(cascades, background=background, max_candidates=limit)
     exposure, node_full = layout.exposure(get_delay("exponential"), np.empty(0))
     sender, receiver = (endpoint_distributions(rng, cascades.n_nodes + reserve, 3) for _ in "ab")
     size, b = 8, rng.gamma(2.0)
-    bound = math.log1p(node_full.max() / b) or 1.0
+    pair_prior, node_prior = np.array([b]), np.array([b])
+    if remembered:
+        pair_prior = b + rng.gamma(1.0, size=layout.n_pairs)
+        node_prior = b + rng.gamma(1.0, size=layout.n_nodes)
+    tales = naive.stories(cascades)
+    exposures, prior, keys = {}, {}, pair_keys(layout)
+    for u, v in itertools.permutations(range(cascades.n_nodes), 2):
+        exposures[u, v] = naive.exposure(tales, u, v, limit, lambda delay: delay / layout.unit)
+        prior[u, v] = b
+        if remembered:
+            listed = (u, v) in keys
+            prior[u, v] = pair_prior[keys.index((u, v))] if listed else node_prior[u]
+    bound = math.log1p(max(e / prior[pair] for pair, e in exposures.items())) or 1.0
     community = rng.integers(3, size=size).astype(np.int32)
     uniform = rng.random((size, 3))
     found = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.bool_)
@@ -299,19 +312,14 @@ def test_phantoms(cascades, background, limit, reserve, case):
         layout.pair_source,
         exposure,
         node_full,
-        np.array([b]),
-        np.array([b]),
+        pair_prior,
+        node_prior,
         bound,
         uniform,
         *found,
     )
-    tales = naive.stories(cascades)
-    exposures = {
-        (u, v): naive.exposure(tales, u, v, limit, lambda delay: delay / layout.unit)
-        for u, v in itertools.permutations(range(cascades.n_nodes), 2)
-    }
     expected = naive.thin_phantoms(
-        community, sender.T.tolist(), receiver.T.tolist(), exposures, b, bound, uniform.tolist()
+        community, sender.T.tolist(), receiver.T.tolist(), exposures, prior, bound, uniform.tolist()
     )
     assert list(zip(*(x.tolist() for x in found), strict=True)) == expected
 
