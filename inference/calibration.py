@@ -49,7 +49,7 @@ BAND = 0.95  # simultaneous coverage of their bands
 # replicates by default; the long chain takes CHAIN_FACTOR sweeps for each replicate of geweke
 REPLICATES = {"exact": enumeration.RUNS, "geweke": 5000, "sbc": 1000, "reliability": 40}
 CHAIN_FACTOR = 24
-CHAIN_CASES = ("hdp", "capped")
+CHAIN_CASES = ("hdp", "capped", "dynamic")
 
 Write = Callable[[str], None]
 
