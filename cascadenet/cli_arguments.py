@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from cascadenet import cli_compare as compare
 from cascadenet.sparse.bandits import cli as bandits
+from cascadenet.sparse.federated import cli as federated
 from cascadenet.sparse.pruning import cli as pruning
 from cascadenet.sparse.theory import cli as theory
 
@@ -194,6 +195,7 @@ def build_parser(run: Mapping[str, Callable[[argparse.Namespace], int]]) -> Pars
     theory.add_parser(commands)
     bandits.add_parser(commands)
     pruning.add_parser(commands)
+    federated.add_parser(commands)
     return parser
 
 

@@ -10,7 +10,7 @@ if __name__ == "sparse":
     # package: xarray, for one, tries `import sparse`.
     raise ModuleNotFoundError("this folder is cascadenet.sparse", name="sparse")
 
-__all__ = ["bandits", "pruning", "theory"]
+__all__ = ["bandits", "federated", "pruning", "theory"]
 
 
 def __getattr__(name: str) -> Any:
