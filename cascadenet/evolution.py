@@ -134,7 +134,8 @@ class DynamicPosterior:
             :meth:`cascadenet.Posterior.edges`, where ``prob`` is the probability that the pair
             carried an infection in the interval, and ``active``: the probability that its rate
             is above one hundredth of the usual rate of edges (the expected rate behind a
-            transmission of that interval), which edges can be that happened to carry nothing.
+            transmission of that interval, or behind those remembered where it has none), which
+            edges can be that happened to carry nothing.
             Ordered by ``active`` where no pairs are given.
 
         Raises
@@ -173,9 +174,11 @@ class DynamicPosterior:
     def _active(self, posterior: Posterior, table: pd.DataFrame) -> np.ndarray:
         """Probability that the rates of an edge table exceed the threshold of activity."""
         sums = posterior.sums
-        n, rate = sums.n, sums.rate
         edge = posterior.pair_source >= 0
-        usual = float((n * rate)[edge].sum() / max(n[edge].sum(), np.finfo(float).tiny))
+        n = sums.n[edge]
+        if not n.any():  # an interval without transmissions: those that are remembered stand in
+            n = sums.carried[edge] if sums.carried.size else n
+        usual = float((n * sums.rate[edge]).sum() / n.sum()) if n.any() else np.inf
         source = posterior.node_indices(table["source"], "source")
         target = posterior.node_indices(table["target"], "target")
         rows = posterior.rows_of(source, target)

@@ -315,14 +315,14 @@ class Progress:
     A context: the bar is taken away at its end.
     """
 
-    def __init__(self, total: int, show: bool) -> None:
+    def __init__(self, total: int, show: bool, title: str = "sampling") -> None:
         self.stopped = False
         self._lock = threading.Lock()
         self._bar = None
         if show:
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=total, unit=" sweeps", desc="sampling", dynamic_ncols=True)
+            self._bar = tqdm(total=total, unit=" sweeps", desc=title, dynamic_ncols=True)
 
     def step(self, sweeps: int = 1) -> None:
         """Count sweeps."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import cascadenet as cn
 from cascadenet.delays import get_delay
 from cascadenet.dynamic_scores import score_dynamic
+from cascadenet.inference.dynamics import filtering
 from cascadenet.inference.dynamics.evidence import sequential_log_density
 from cascadenet.inference.dynamics.memory import (
     APART,
@@ -302,7 +303,11 @@ def test_interval_without_cascades_fades_the_memory(seed):
     posterior = model.fit(quiet, seed=1, **QUICK).posterior_
     assert len(posterior.posteriors) == 6
     assert posterior.scores()["interval"].tolist() == [2, 3, 4, 5]
-    assert (posterior.edges(1)["n"] == 0.0).all()
+    quiet_edges = posterior.edges(1)
+    assert (quiet_edges["n"] == 0.0).all()
+    # remembered edges are active without a cascade too, and no others
+    strong = quiet_edges["active"] > 0.5
+    assert 4 <= strong.sum() <= 12 and len(quiet_edges) > strong.sum()
     first = cn.DynamicCoupledHDP(interval=5.0, forgetting=0.5, support=0.2, switch=False)
     past = first.fit(data.subset(data.start < 5.0), seed=1, **QUICK).posterior_.past
     faded = past.fade(0.5, 0.5)
@@ -446,6 +451,7 @@ def test_killed_and_resumed_is_the_same_bytes(seed, tmp_path):
         ({"forgetting": "some"}, "forgetting"),
         ({"support": -0.1}, "support"),
         ({"half_life": 0.0}, "half_life"),
+        ({"half_life": True}, "half_life"),
         ({"structure": "auto"}, "structure"),
         ({"smooth": "yes"}, "smooth"),
         ({"switch": 1}, "switch"),
@@ -467,11 +473,31 @@ def test_going_on_refuses_what_does_not_fit(fitted, seed, tmp_path):
     later = pd.DataFrame({"cascade": [1, 1], "node": [0, 99], "time": [31.0, 32.0]})
     with pytest.raises(ValueError, match="got 99"):
         model.partial_fit(cn.Cascades.from_frame(later, window=3.0), progress=False)
-    with pytest.raises(ValueError, match="keep"):
-        model.partial_fit(changing_cascades(seed), keep=0)
+    for name in ("keep", "n_jobs"):
+        with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1; got 0"):
+            model.partial_fit(changing_cascades(seed), **{name: 0})
     with pytest.raises(ValueError, match="expected a call of fit"):
         cn.DynamicCoupledHDP().partial_fit(changing_cascades(seed))
     assert model.posterior_ is before
+
+
+def test_interrupt_while_memories_are_chosen_chooses_none(seed, monkeypatch):
+    """Had it gone on, the run that was stopped would have had the best score: that of less."""
+    tried, whole = [], filtering.step
+
+    def stop_in_the_second(past, cascades, given, plan, progress, checkpoints=None):
+        if past.n_intervals == 0:
+            tried.append(plan.stream)
+        if len(tried) == 2 and past.n_intervals == 1:
+            progress.stopped = True
+            return None
+        return whole(past, cascades, given, plan, progress, checkpoints)
+
+    monkeypatch.setattr(filtering, "step", stop_in_the_second)
+    model = cn.DynamicCoupledHDP(interval=5.0, prior="flat")
+    with pytest.raises(KeyboardInterrupt, match="while forgetting and support were chosen"):
+        model.fit(changing_cascades(seed), seed=1, **QUICK)
+    assert len(tried) == 2 and not hasattr(model, "posterior_")
 
 
 def test_unknown_interval_is_named(fitted):

@@ -141,8 +141,8 @@ def prior_of(past: Past, cascades: Cascades, plan: Plan, kappa: float) -> tuple[
 def step(
     past: Past,
     cascades: Cascades,
+    given: tuple[Layout, Carried],
     plan: Plan,
-    kappa: float,
     progress: _chains.Progress,
     checkpoints: list[Checkpoint] | None = None,
 ) -> tuple[Posterior, Seen, list[State]] | None:
@@ -153,9 +153,9 @@ def step(
     past : Past
     cascades : Cascades
         Those that start in the interval.
+    given : Layout, Carried
+        See `prior_of`.
     plan : Plan
-    kappa : float
-        Weight of the memory of support.
     progress : Progress
     checkpoints : list of Checkpoint, optional
 
@@ -167,7 +167,7 @@ def step(
     states : list of State
         Where the chains ended. None in place of all three when the run was interrupted.
     """
-    layout, pairs = prior_of(past, cascades, plan, kappa)
+    layout, pairs = given
     starts = []
     for i, (state, tokens) in enumerate(zip(past.states, past.tokens, strict=True)):
         key = (plan.stream, past.n_intervals, i)
@@ -381,8 +381,9 @@ def run_filter(
             yield unseen
             last, past = unseen.posterior, unseen.past
             continue
-        score = None if last is None else _foretold(last, past, part, kappa, plan)
-        sampled = step(past, part, plan, kappa, progress, checkpoints(past.n_intervals))
+        given = prior_of(past, part, plan, kappa)
+        score = None if last is None else _foretold(last, part, given, plan.model)
+        sampled = step(past, part, given, plan, progress, checkpoints(past.n_intervals))
         if sampled is None:
             return
         last, seen, states = sampled
@@ -392,13 +393,13 @@ def run_filter(
 
 
 def _foretold(
-    last: Posterior, past: Past, cascades: Cascades, kappa: float, plan: Plan
+    last: Posterior, cascades: Cascades, given: tuple[Layout, Carried], model: Model
 ) -> pd.DataFrame:
     """Log predictive density of an interval's cascades, one after another."""
     import pandas as pd
 
-    layout, pairs = prior_of(past, cascades, plan, kappa)
-    density = sequential_log_density(last, pairs, layout, cascades, plan.model)
+    layout, pairs = given
+    density = sequential_log_density(last, pairs, layout, cascades, model)
     late = np.add.reduceat((layout._n_earlier > 0).astype(np.int64), cascades.offset[:-1])
     labels = list(cascades.labels)
     return pd.DataFrame({"cascade": labels, "log_predictive": density, "n_infections": late})

@@ -18,7 +18,7 @@ from cascadenet.delays import Delay
 from cascadenet.evolution import DynamicPosterior
 from cascadenet.inference import chains as _chains
 from cascadenet.inference.checkpoint import Checkpoint, open_checkpoints, saved_seed
-from cascadenet.inference.coupled_hdp import HOLD_SHARE, CoupledHDP, check_sampling
+from cascadenet.inference.coupled_hdp import HOLD_SHARE, CoupledHDP, check_count, check_sampling
 from cascadenet.inference.dynamics import filtering
 from cascadenet.inference.dynamics.time_intervals import check_interval, cut, members
 from cascadenet.inference.sampler import Model
@@ -206,13 +206,12 @@ max_candidates, network_draws
             saved("filter", 0)  # a folder that will not do is an error before the pilots
         show = sys.stderr.isatty() if progress is None else progress
         past = filtering.Past.none(cascades.n_nodes, chains)
-        with _chains.Progress(
-            chains * len(parts) * (draws + tune) * (1 + self.smooth), show
-        ) as bar:
-            delta, kappa, tried = self._choose(parts, ends, plan)
-            settings = plan.settings | {"forgetting_used": delta, "support_used": kappa}
-            plan = dataclasses.replace(plan, settings=settings)
-            deltas = self._deltas(ends, delta)
+        delta, kappa, tried = self._choose(parts, ends, plan, show)
+        settings = plan.settings | {"forgetting_used": delta, "support_used": kappa}
+        plan = dataclasses.replace(plan, settings=settings)
+        deltas = self._deltas(ends, delta)
+        sweeps = len(parts) * plan.later.sweeps * (1 + self.smooth) + tune
+        with _chains.Progress(chains * sweeps, show) as bar:
             found = list(
                 filtering.run_filter(
                     past, None, parts, deltas, kappa, plan, bar, lambda j: saved("filter", j)
@@ -266,8 +265,9 @@ max_candidates, network_draws
         ValueError
             A cascade that starts before the end of the last interval, an unknown node.
         """
-        if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
-            raise ValueError(f"keep must be an integer of at least 1; got {keep!r}")
+        for name, value in (("keep", keep), ("n_jobs", n_jobs)):
+            if value is not None:
+                check_count(name, value, 1)
         if not hasattr(self, "posterior_"):
             raise ValueError("partial_fit needs a posterior to go on from; expected a call of fit")
         old = self.posterior_
@@ -323,14 +323,12 @@ max_candidates, network_draws
             value = getattr(self, name)
             if value == "auto" and name != "structure":
                 continue
-            number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
-            if not number or not 0.0 <= value <= high:
+            if not _is_number(value) or not 0.0 <= value <= high:
                 limit = "lie in [0, 1]" if high == 1.0 else "be non-negative"
                 more = "" if name == "structure" else " or be 'auto'"
                 raise ValueError(f"{name} must {limit}{more}; got {value!r}")
         if self.half_life is not None:
-            number = isinstance(self.half_life, numbers.Real)
-            if not number or not 0.0 < self.half_life < np.inf:
+            if not _is_number(self.half_life) or not 0.0 < self.half_life < np.inf:
                 raise ValueError(f"half_life must be positive and finite; got {self.half_life!r}")
         for name in ("switch", "smooth"):
             if not isinstance(getattr(self, name), (bool, np.bool_)):
@@ -373,7 +371,7 @@ max_candidates, network_draws
         return np.array([last, np.nextafter(max(float(start.max()), last), np.inf)])
 
     def _choose(
-        self, parts: list[Cascades | None], ends: np.ndarray, plan: filtering.Plan
+        self, parts: list[Cascades | None], ends: np.ndarray, plan: filtering.Plan, show: bool
     ) -> tuple[float, float, list[dict[str, float]]]:
         """Forgetting and support, and what was tried of those left open.
 
@@ -396,7 +394,7 @@ max_candidates, network_draws
 
         def ahead(delta: float, kappa: float) -> float:
             if (delta, kappa) not in score:
-                score[delta, kappa] = self._pilot(parts, ends, plan, delta, kappa)
+                score[delta, kappa] = self._pilot(parts, ends, plan, delta, kappa, show)
             return score[delta, kappa]
 
         while True:
@@ -416,15 +414,19 @@ max_candidates, network_draws
         plan: filtering.Plan,
         delta: float,
         kappa: float,
+        show: bool,
     ) -> float:
         """Log predictive density of every interval's cascades given the intervals before."""
         n_nodes = next(part for part in parts if part is not None).n_nodes
         past = filtering.Past.none(n_nodes, 1)
-        with _chains.Progress(0, show=False) as bar:
+        title = f"trying forgetting {delta:g}, support {kappa:g}"
+        with _chains.Progress(len(parts) * plan.later.sweeps, show, title) as bar:
             run = filtering.run_filter(
                 past, None, parts, self._deltas(ends, delta), kappa, plan, bar
             )
             ahead = [interval.ahead for interval in run]
+            if bar.stopped:  # a score of some intervals would win against those of all
+                raise KeyboardInterrupt("stopped while forgetting and support were chosen")
         return float(sum(table["log_predictive"].sum() for table in ahead if table is not None))
 
     def _smooth(
@@ -445,12 +447,17 @@ max_candidates, network_draws
             if part is None:
                 posterior = filtering.forecast(interval.posterior, past, kappa)
             else:
-                sampled = filtering.step(past, part, plan, kappa, bar, saved(j))
+                given = filtering.prior_of(past, part, plan, kappa)
+                sampled = filtering.step(past, part, given, plan, bar, saved(j))
                 if sampled is None:
                     return again
                 posterior = sampled[0]
             again.append(dataclasses.replace(interval, posterior=posterior))
         return again
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
 def _number(value: float | str, otherwise: float) -> float:
