@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cascadenet.errors import FormatError
-from cascadenet.files import atomic_path
+from cascadenet.files import read_npz, write_npz
 from cascadenet.posterior import EdgeSums, Posterior
 
 if TYPE_CHECKING:
@@ -59,14 +57,12 @@ def save_dynamic(posterior: DynamicPosterior, path: str | os.PathLike[str]) -> N
 def _write(
     path: str | os.PathLike[str], meta: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> None:
+    write_npz(_file(path), {"format": FORMAT} | meta, arrays)
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
-    if path.is_dir():
-        path = path / FILE_NAME
-    text = np.frombuffer(
-        json.dumps({"format": FORMAT} | meta, ensure_ascii=False).encode(), np.uint8
-    )
-    with atomic_path(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, meta=text, **arrays)
+    return path / FILE_NAME if path.is_dir() else path
 
 
 def _pack(posterior: Posterior) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -107,34 +103,10 @@ def load(path: str | os.PathLike[str]) -> Posterior | DynamicPosterior:
     FileNotFoundError
         Nothing there.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / FILE_NAME
-    if not path.exists():
-        raise FileNotFoundError(f"expected a saved posterior; there is no file {path}")
-    if not zipfile.is_zipfile(path):
-        raise FormatError(
-            f"expected a saved posterior; got a file of another kind, or a truncated one ({path})"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            posterior = _restore(file)
-    except FormatError as error:
-        raise FormatError(f"{error} ({path})") from None
-    except Exception as error:  # foreign bytes make zip, npy and JSON readers raise anything
-        raise FormatError(f"expected a saved posterior; got {error} ({path})") from None
-    return posterior
+    return read_npz(_file(path), "a saved posterior", _restore, newest=FORMAT)
 
 
-def _restore(file: Any) -> Posterior | DynamicPosterior:
-    meta = json.loads(bytes(file["meta"]).decode())
-    if meta.get("kind", "posterior") != "posterior":
-        raise FormatError(f"expected a saved posterior; got a saved {meta['kind']}")
-    if meta["format"] > FORMAT:
-        raise FormatError(
-            f"the file has format {meta['format']}; expected at most {FORMAT}: it was written by "
-            "a newer version of cascadenet"
-        )
+def _restore(meta: dict[str, Any], file: Any) -> Posterior | DynamicPosterior:
     if "intervals" not in meta:
         return _unpack(meta, file, "")
     from cascadenet.evolution import DynamicPosterior

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Set before anything imports matplotlib; subprocesses inherit it.
@@ -44,6 +46,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 def _data_folder() -> Path:
     return Path(os.environ.get("CASCADENET_DATA") or ROOT.parent / "shared" / "data")
+
+
+@pytest.fixture(autouse=True)
+def closed_figures() -> Iterator[None]:
+    """No test sees the figures of another."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")

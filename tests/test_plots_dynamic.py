@@ -89,12 +89,11 @@ def draw(name, posterior, truth, ax):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_on_the_axes_given_and_names_what_it_shows(name, fitted, truth, ax):
-    before = plt.get_fignums()
     result = draw(name, fitted, truth, ax)
     assert np.array(result, dtype=object).ravel().tolist() == [ax]
     assert ax.get_xlabel()
     assert ax.get_ylabel()
-    assert plt.get_fignums() == before
+    assert plt.get_fignums() == []
 
 
 @pytest.mark.parametrize("name", NAMES)

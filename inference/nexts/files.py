@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cascadenet.errors import FormatError
-from cascadenet.files import atomic_path
+from cascadenet.files import read_npz, write_npz
 
 if TYPE_CHECKING:
     from cascadenet.inference.next_infection import NextInfection
@@ -33,9 +31,6 @@ def save(model: NextInfection, path: str | os.PathLike[str]) -> None:
     path : path
         File, or folder for ``next_infection.npz``.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / FILE_NAME
     meta = {
         "kind": KIND,
         "format": FORMAT,
@@ -44,9 +39,12 @@ def save(model: NextInfection, path: str | os.PathLike[str]) -> None:
         "provenance": model.provenance,
     }
     arrays = model._counts.arrays() | {"sender": model._sender, "receiver": model._receiver}
-    text = np.frombuffer(json.dumps(meta, ensure_ascii=False).encode(), np.uint8)
-    with atomic_path(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, meta=text, **arrays)
+    write_npz(_file(path), meta, arrays)
+
+
+def _file(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    return path / FILE_NAME if path.is_dir() else path
 
 
 def load(path: str | os.PathLike[str]) -> NextInfection:
@@ -64,36 +62,12 @@ def load(path: str | os.PathLike[str]) -> NextInfection:
     FileNotFoundError
         Nothing there.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / FILE_NAME
-    if not path.exists():
-        raise FileNotFoundError(f"expected a saved NextInfection; there is no file {path}")
-    if not zipfile.is_zipfile(path):
-        raise FormatError(
-            "expected a saved NextInfection; got a file of another kind, or a truncated one "
-            f"({path})"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return _restore(file)
-    except FormatError as error:
-        raise FormatError(f"{error} ({path})") from None
-    except Exception as error:  # foreign bytes make zip, npy and JSON readers raise anything
-        raise FormatError(f"expected a saved NextInfection; got {error} ({path})") from None
+    return read_npz(_file(path), "a saved NextInfection", _restore, newest=FORMAT, kind=KIND)
 
 
-def _restore(file: Any) -> NextInfection:
+def _restore(meta: dict[str, Any], file: Any) -> NextInfection:
     from cascadenet.inference.next_infection import NextInfection
 
-    meta = json.loads(bytes(file["meta"]).decode())
-    if meta.get("kind") != KIND:
-        raise FormatError(f"expected a saved NextInfection; got {meta.get('kind', 'a posterior')}")
-    if meta["format"] > FORMAT:
-        raise FormatError(
-            f"the file has format {meta['format']}; expected at most {FORMAT}: it was written by "
-            "a newer version of cascadenet"
-        )
     model = NextInfection(**meta["settings"])
     model._check_settings()
     arrays = {name: file[name] for name in (*_PAIRS, *_NODES, "length", "discount")}

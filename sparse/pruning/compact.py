@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cascadenet.errors import FormatError
-from cascadenet.files import atomic_path
+from cascadenet.files import read_npz, write_npz
 from cascadenet.sparse.pruning import _kernels as kernels
 from cascadenet.sparse.pruning import packing
 from cascadenet.sparse.pruning.spec import LayerSpec
@@ -395,9 +393,7 @@ class CompactNetwork:
             "classes": _classes_to_json(self.classes_),
         }
         meta["checksum"] = _checksum(meta, self._blob)
-        text = np.frombuffer(json.dumps(meta, ensure_ascii=False).encode(), np.uint8)
-        with atomic_path(path) as partial, open(partial, "wb") as file:
-            np.savez_compressed(file, meta=text, blob=self._blob)
+        write_npz(path, meta, {"blob": self._blob})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CompactNetwork:
@@ -418,30 +414,11 @@ class CompactNetwork:
         FileNotFoundError
             Nothing there.
         """
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"expected a saved network; there is no file {path}")
-        if not zipfile.is_zipfile(path):
-            raise FormatError(
-                f"expected a saved network; got a file of another kind, or a truncated one ({path})"
-            )
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return _restore(json.loads(bytes(file["meta"]).decode()), file["blob"])
-        except FormatError as error:
-            raise FormatError(f"{error} ({path})") from None
-        except Exception as error:  # foreign bytes make zip, npy and JSON readers raise anything
-            raise FormatError(f"expected a saved network; got {error!r} ({path})") from None
+        return read_npz(path, "a saved network", _restore, newest=FORMAT, kind=KIND)
 
 
-def _restore(meta: dict[str, Any], blob: np.ndarray) -> CompactNetwork:
-    if meta.get("kind") != KIND:
-        raise FormatError(f"expected a {KIND}; got {meta.get('kind')!r}")
-    if meta["format"] > FORMAT:
-        raise FormatError(
-            f"the file has format {meta['format']}; expected at most {FORMAT}: it was written by "
-            "a newer version of cascadenet"
-        )
+def _restore(meta: dict[str, Any], file: Any) -> CompactNetwork:
+    blob = file["blob"]
     found = meta.pop("checksum")
     if found != _checksum(meta, blob):
         raise FormatError("expected the checksum of the contents; the file is damaged")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cascadenet.errors import FormatError
-from cascadenet.files import atomic_path
+from cascadenet.files import read_npz, write_npz
 from cascadenet.sparse.pruning import estimators
 from cascadenet.sparse.pruning.base import Estimator
 from cascadenet.sparse.pruning.methods import Finished, Fixed
@@ -68,9 +65,7 @@ def save_model(model: Estimator, path: str | os.PathLike[str]) -> None:
         arrays["classes"] = classes.astype(str) if classes.dtype.kind == "O" else classes
     else:
         arrays |= {"target_mean": model._target_mean, "target_scale": model._target_scale}
-    text = np.frombuffer(json.dumps(meta, default=_plain).encode(), np.uint8)
-    with atomic_path(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, meta=text, **arrays)
+    write_npz(path, meta, arrays, _plain)
 
 
 def _whole_mask(model: Estimator) -> np.ndarray:
@@ -104,31 +99,10 @@ def load_model(path: str | os.PathLike[str]) -> Estimator:
     FileNotFoundError
         Nothing there.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"expected a saved model; there is no file {path}")
-    if not zipfile.is_zipfile(path):
-        raise FormatError(
-            f"expected a saved model; got a file of another kind, or a truncated one ({path})"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return _restored(file)
-    except FormatError as error:
-        raise FormatError(f"{error} ({path})") from None
-    except Exception as error:  # foreign bytes make zip, npy and JSON readers raise anything
-        raise FormatError(f"expected a saved model; got {error!r} ({path})") from None
+    return read_npz(path, "a saved model", _restored, newest=FORMAT, kind=KIND)
 
 
-def _restored(file: Any) -> Estimator:
-    meta = json.loads(bytes(file["meta"]).decode())
-    if meta.get("kind") != KIND:
-        raise FormatError(f"expected a model of {KIND}; got {meta.get('kind')!r}")
-    if meta["format"] > FORMAT:
-        raise FormatError(
-            f"the file has format {meta['format']}; expected at most {FORMAT}: it was written by "
-            "a newer version of cascadenet"
-        )
+def _restored(meta: dict[str, Any], file: Any) -> Estimator:
     if meta["class"] not in CLASSES:
         raise FormatError(f"expected one of {', '.join(CLASSES)}; got {meta['class']!r}")
     parameters = {name: _tuples(value) for name, value in meta["parameters"].items()}
