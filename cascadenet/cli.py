@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cascadenet.cascades import Cascades
+    from cascadenet.evolution import DynamicPosterior
     from cascadenet.posterior import Posterior
 
 __all__ = ["main"]
@@ -282,7 +283,7 @@ def _fit(options: Options) -> int:
             f"{cascades.n_cascades} cascades, {cascades.n_nodes} nodes, "
             f"{cascades.n_infections} infections"
         )
-    posterior = (dynamic.sample if over_time else _sample)(cascades, options)
+    posterior = _sample(cascades, options, over_time)
     run = Path(options.output)
     if not options.force and free_name(run) != run:
         run = free_name(run)
@@ -297,17 +298,17 @@ def _fit(options: Options) -> int:
     return INTERRUPTED if stopped else 0
 
 
-def _sample(cascades: Cascades, options: Options) -> Posterior:
-    from cascadenet.inference.coupled_hdp import CoupledHDP
+def _sample(cascades: Cascades, options: Options, over_time: bool) -> Posterior | DynamicPosterior:
+    shared = {
+        name: getattr(options, name)
+        for name in ("delay", "prior", "background", "open_world", "max_candidates")
+    }
+    if over_time:
+        model = dynamic.model(options, shared)
+    else:
+        from cascadenet.inference.coupled_hdp import CoupledHDP
 
-    model = CoupledHDP(
-        likelihood=options.likelihood,
-        delay=options.delay,
-        prior=options.prior,
-        background=options.background,
-        open_world=options.open_world,
-        max_candidates=options.max_candidates,
-    )
+        model = CoupledHDP(likelihood=options.likelihood, **shared)
     given = {name: getattr(options, name) for name in ("draws", "tune", "chains", "seed")}
     model.fit(
         cascades,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from cascadenet.cascades import Cascades
     from cascadenet.evolution import DynamicPosterior
+    from cascadenet.inference.dynamics.model import DynamicCoupledHDP
     from cascadenet.posterior import Posterior
 
 Options = argparse.Namespace
@@ -52,8 +53,8 @@ def asks_intervals(options: Options) -> bool:
     return cut
 
 
-def sample(cascades: Cascades, options: Options) -> DynamicPosterior:
-    """``fit`` of a network that changes."""
+def model(options: Options, shared: dict[str, Any]) -> DynamicCoupledHDP:
+    """The model that ``fit`` asks for; ``shared`` settings are those of networks that stay."""
     from cascadenet.fields import duration
     from cascadenet.inference.dynamics.model import DynamicCoupledHDP
 
@@ -64,25 +65,8 @@ def sample(cascades: Cascades, options: Options) -> DynamicPosterior:
         given["interval"] = float(duration(options.interval, True))
     if options.half_life is not None:
         given["half_life"] = float(duration(options.half_life, True))
-    model = DynamicCoupledHDP(
-        smooth=options.smooth,
-        delay=options.delay,
-        prior=options.prior,
-        background=options.background,
-        open_world=options.open_world,
-        max_candidates=options.max_candidates,
-        **{name: value for name, value in given.items() if value is not None},
-    )
-    given = {name: getattr(options, name) for name in ("draws", "tune", "chains", "seed")}
-    model.fit(
-        cascades,
-        **{name: value for name, value in given.items() if value is not None},
-        n_jobs=options.jobs,
-        progress=False if options.quiet else None,
-        checkpoint=options.checkpoint,
-        resume=options.resume,
-    )
-    return model.posterior_
+    given = {name: value for name, value in given.items() if value is not None}
+    return DynamicCoupledHDP(smooth=options.smooth, **shared, **given)
 
 
 def tables(posterior: DynamicPosterior, all_edges: bool) -> dict[str, pd.DataFrame]:

@@ -93,6 +93,39 @@ def read_npz(
     FileNotFoundError
         Nothing there.
     """
+
+    def whole(file: Any) -> T:
+        meta = json.loads(bytes(file["meta"]).decode())
+        if meta.get("kind") != kind:
+            raise FormatError(f"expected {what}; got {meta.get('kind', 'a posterior')}")
+        if meta["format"] > newest:
+            raise FormatError(
+                f"the file has format {meta['format']}; expected at most {newest}: it was "
+                "written by a newer version of cascadenet"
+            )
+        return restore(meta, file)
+
+    return open_npz(path, what, whole)
+
+
+def open_npz(path: str | os.PathLike[str], what: str, restore: Callable[[Any], T]) -> T:
+    """Make something of the arrays of an .npz file, whatever its bytes may be.
+
+    Parameters
+    ----------
+    path : path
+    what : str
+        What is expected, for messages.
+    restore : callable
+        Makes the result from the open file; any exception counts against the file.
+
+    Raises
+    ------
+    FormatError
+        A file of another kind, or damaged.
+    FileNotFoundError
+        Nothing there.
+    """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"expected {what}; there is no file {path}")
@@ -102,15 +135,7 @@ def read_npz(
         )
     try:
         with np.load(path, allow_pickle=False) as file:
-            meta = json.loads(bytes(file["meta"]).decode())
-            if meta.get("kind") != kind:
-                raise FormatError(f"expected {what}; got {meta.get('kind', 'a posterior')}")
-            if meta["format"] > newest:
-                raise FormatError(
-                    f"the file has format {meta['format']}; expected at most {newest}: it was "
-                    "written by a newer version of cascadenet"
-                )
-            return restore(meta, file)
+            return restore(file)
     except FormatError as error:
         raise FormatError(f"{error} ({path})") from None
     except Exception as error:  # foreign bytes make zip, npy and JSON readers raise anything

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_different", "pair_keys", "read_pairs", "rows_of"]
+__all__ = ["check_different", "pair_keys", "read_pairs", "rows_of", "split_keys"]
 
 
 def read_pairs(pairs: Any) -> tuple[list[Any], list[Any]]:
@@ -38,15 +38,27 @@ def read_pairs(pairs: Any) -> tuple[list[Any], list[Any]]:
 
 
 def check_different(source: np.ndarray, target: np.ndarray, nodes: tuple[Any, ...]) -> None:
-    """Raise a ValueError where a pair joins a node to itself; int arrays, shape (n,)."""
-    loops = np.flatnonzero(source == target)
+    """Raise a ValueError where a pair joins a node to itself; int arrays, shape (n,).
+
+    Indices beyond ``nodes`` stand for nodes never seen, of which there may be two.
+    """
+    loops = np.flatnonzero((source == target) & (source < len(nodes)))
     if loops.size:
         raise ValueError(f"pairs must join different nodes; got {nodes[source[loops[0]]]!r} twice")
 
 
 def pair_keys(source: np.ndarray, target: np.ndarray, n_nodes: int) -> np.ndarray:
-    """One int64 for each pair, ascending by target and then source."""
-    return target.astype(np.int64) * n_nodes + source
+    """One int64 for each pair, ascending by target and then source.
+
+    Besides nodes there are two sources: -1, the background, and ``n_nodes``, a node never seen.
+    """
+    return target.astype(np.int64) * (n_nodes + 2) + source + 1
+
+
+def split_keys(keys: np.ndarray, n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sources and targets of the pairs that `pair_keys` made one number of."""
+    target, source = np.divmod(keys, n_nodes + 2)
+    return source - 1, target
 
 
 def rows_of(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:

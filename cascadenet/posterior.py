@@ -15,6 +15,7 @@ from cascadenet import partitions, prediction
 from cascadenet.delays import get_delay
 from cascadenet.forecasts import Forecasts
 from cascadenet.intervals import gamma_with_moments, mixture_quantile
+from cascadenet.pairs import check_different, pair_keys, read_pairs, rows_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -278,39 +279,19 @@ class Posterior(Forecasts):
 
         With ``new``, :data:`NEW` is allowed in an open world, even twice, and has index N.
         """
-        if hasattr(pairs, "columns"):
-            missing = {"source", "target"} - set(pairs.columns)
-            if missing:
-                raise ValueError(f"pairs must have columns source and target; missing {missing}")
-            pairs = zip(pairs["source"], pairs["target"], strict=True)
-        try:
-            listed = [(u, v) for u, v in pairs]
-        except (TypeError, ValueError):
-            raise ValueError(f"pairs must be (source, target) tuples; got {pairs!r:.60}") from None
-        source = self.node_indices((u for u, _ in listed), "sources in pairs", new)
-        target = self.node_indices((v for _, v in listed), "targets in pairs", new)
-        same = (source == target) & (source < self.n_nodes)
-        if same.any():
-            label = self.nodes[source[np.flatnonzero(same)[0]]]
-            raise ValueError(f"pairs must join different nodes; got {label!r} twice")
+        sources, targets = read_pairs(pairs)
+        source = self.node_indices(sources, "sources in pairs", new)
+        target = self.node_indices(targets, "targets in pairs", new)
+        check_different(source, target, self.nodes)
         return source, target
 
     @cached_property
-    def _pair_keys(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sorted keys target * N + source of the listed pairs, and their rows."""
-        edge = np.flatnonzero(self.pair_source >= 0)
-        keys = self.pair_target[edge].astype(np.int64) * self.n_nodes + self.pair_source[edge]
-        order = np.argsort(keys, kind="stable")
-        return keys[order], edge[order]
+    def _pair_keys(self) -> np.ndarray:
+        return pair_keys(self.pair_source, self.pair_target, self.n_nodes)
 
     def rows_of(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         """Row of each pair among the listed ones, -1 where they never met."""
-        keys, rows = self._pair_keys
-        wanted = target * self.n_nodes + source
-        if keys.size == 0:
-            return np.full(wanted.size, -1)
-        at = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
-        return np.where(keys[at] == wanted, rows[at], -1)
+        return rows_of(self._pair_keys, pair_keys(source, target, self.n_nodes))
 
     def _check_open(self, name: str) -> None:
         if not self.settings.get("open_world") or self.settings["prior"] == "flat":

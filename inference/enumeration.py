@@ -25,12 +25,12 @@ from cascadenet.inference.dynamics.memory import (
     Carried,
     PairMemory,
     carried,
-    pair_keys,
 )
 from cascadenet.inference.exact import Infections, Kernel, Labels, Law, Memories, Story, Tokens
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Chain, Model, Update, refresh_shape
 from cascadenet.inference.worlds import Design
+from cascadenet.pairs import pair_keys, split_keys
 
 RUNS = 4000  # of a compiled update from each state
 CELL = 10.0  # expected runs that a cell of a chi-square test has at least
@@ -414,8 +414,8 @@ def memory_problem(rng: np.random.Generator, count: int) -> tuple[Chain, Memorie
     explain(chain, choice)
     rows = [x for x, n in enumerate(given[0].support) if count * n >= SUPPORTED]
     support = [count * float(given[0].support[x]) for x in rows]
-    pairs = [divmod(int(key), 5) for key in given[0].key[rows]]  # target, source + 1
-    pairs = [(source - 1, target) for target, source in pairs]
+    ends = split_keys(given[0].key[rows], given[0].n_nodes)
+    pairs = list(zip(*(end.tolist() for end in ends), strict=True))
     n = data.counts(choice)
     return chain, Memories(
         n=[n[pair] for pair in pairs],

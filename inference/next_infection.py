@@ -147,15 +147,15 @@ class NextInfection:
         flat: float = 0.0,
         sender_power: float = 0.9,
         sender_offset: float = 1.0,
-        target_power: float = 0.1,
+        target_power: float = 0.2,
         reverse: float = 0.1,
         popularity: float = 0.1,
         least: float = 0.01,
         communities: Any = 20,
-        community_weight: float = 0.1,
+        community_weight: float = 0.4,
         recent_weight: float = 0.0,
         recent_half_life: float = math.inf,
-        sharpness: float = 1.6,
+        sharpness: float = 1.8,
         empirical_bayes: bool = False,
         evidence_weight: float = 1.0,
         community_mass: float = 1.0,
@@ -255,7 +255,11 @@ class NextInfection:
         return self
 
     def tune(
-        self, valid: Cascades, grid: Mapping[str, Sequence] | None = None, rounds: int = 3
+        self,
+        valid: Cascades,
+        grid: Mapping[str, Sequence] | None = None,
+        rounds: int = 3,
+        folds: int | None = None,
     ) -> NextInfection:
         """Choose the settings that rank best in other cascades, one after the other.
 
@@ -271,6 +275,11 @@ class NextInfection:
             What to try; `cascadenet.inference.nexts.tuning.default_grid` without.
         rounds : int
             Times round all settings; stops when one changes nothing.
+        folds : int, optional
+            Number of stretches, together the later half of the cascades that were fitted, that
+            also judge, each after a fit to the cascades that started before it; all targets count
+            alike. By default 5 where ``valid`` has fewer than 2000 targets, and none where it has
+            more, which tell settings apart without help.
 
         Returns
         -------
@@ -291,7 +300,9 @@ class NextInfection:
         _check_cascades(valid)
         self._node_of(valid)
         whole_number("rounds", rounds, 1)
-        chosen, self.tuning_ = search(self, self._seen, valid, grid, rounds)
+        if folds is not None:
+            whole_number("folds", folds, 0)
+        chosen, self.tuning_ = search(self, self._seen, valid, grid, rounds, folds)
         for name, value in chosen.items():
             setattr(self, name, value)
         return self._fit_all(self._seen)

@@ -22,6 +22,7 @@ from cascadenet.inference import sampler
 from cascadenet.inference.dynamics.memory import SUPPORTED, Carried, PairMemory, carried
 from cascadenet.inference.layout import BACKGROUND, Layout, build_layout
 from cascadenet.inference.sampler import Chain, Model
+from cascadenet.pairs import pair_keys, split_keys
 
 SEED = -2  # parent of a seed; that of an infection from outside is BACKGROUND
 STEP = 0.0  # log of all proposal scales, which are fixed in these tests
@@ -100,8 +101,8 @@ def _draw_switches(rng: np.random.Generator, model: Model, design: Design) -> di
     """Which memories are in force, and how many are on average."""
     persistence = float(rng.beta(*model.persistence_prior))
     memory = design.memory
-    edge = memory.key % (design.n_nodes + 1) > 0  # the background has no switch
-    count = int((edge & (memory.support >= SUPPORTED)).sum())
+    source, _ = split_keys(memory.key, design.n_nodes)
+    count = int(((source >= 0) & (memory.support >= SUPPORTED)).sum())
     return {"persistence": persistence, "kept": rng.random((1, count)) < persistence}
 
 
@@ -119,17 +120,17 @@ def remembered(
         return more, exposure, ground_more, ground_exposure
     exposure += memory.node_exposure[:, None]
     following = 0
-    for x, key in enumerate(memory.key.tolist()):
-        v, u = divmod(key, n_nodes + 1)
-        if u == 0:
+    ends = zip(*(end.tolist() for end in split_keys(memory.key, n_nodes)), strict=True)
+    for x, (u, v) in enumerate(ends):
+        if u < 0:  # the background, which has no switch
             ground_more[v], ground_exposure[v] = memory.n[x], memory.exposure[x]
             continue
         here = 1.0
         if kept is not None and memory.support[x] >= SUPPORTED:
             here = float(kept[0, following])
             following += 1
-        more[u - 1, v] = design.kappa * (1.0 - math.exp(-memory.support[x])) + here * memory.n[x]
-        exposure[u - 1, v] = here * memory.exposure[x]
+        more[u, v] = design.kappa * (1.0 - math.exp(-memory.support[x])) + here * memory.n[x]
+        exposure[u, v] = here * memory.exposure[x]
     return more, exposure, ground_more, ground_exposure
 
 
@@ -358,10 +359,10 @@ def small_model(delay: str, **settings: Any) -> Model:
 
 def some_memory(n_nodes: int = 4) -> PairMemory:
     """Memory of strong and weak pairs, of the background, and of exposure without a pair."""
-    width = n_nodes + 1  # of keys, target * width + source + 1; source -1 is the background
-    key = np.array([0, 2, 3, width, width + 1, 2 * width, 2 * width + 2, 3 * width, 3 * width + 1])
+    source = np.array([-1, 1, 2, -1, 0, -1, 1, -1, 0])
+    target = np.array([0, 0, 0, 1, 1, 2, 2, 3, 3])
     return PairMemory(
-        key=key,
+        key=pair_keys(source, target, n_nodes),
         n=np.array([0.5, 2.5, 0.2, 1.5, 1.0, 0.0, 3.0, 0.3, 0.0]),
         exposure=np.array([2.0, 1.5, 0.3, 3.0, 4.0, 1.0, 0.7, 0.5, 2.5]),
         support=np.array([1.0, 3.0, 0.3, 2.0, 1.2, 0.0, 5.0, 0.4, 0.9]),

@@ -24,6 +24,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cascadenet as cn
 from cascadenet.inference.checkpoint import saved_seed
+from cascadenet.sparse.bandits import LinUCBRanker
+from cascadenet.sparse.pruning import (
+    CompactNetwork,
+    MagnitudePruningClassifier,
+    compress,
+    load_model,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("CASCADENET_DATA", ROOT.parent / "shared" / "data")) / "cascades"
@@ -59,6 +66,7 @@ def subjects(folder: Path) -> Iterator[tuple[str, bytes, Reader]]:
         data, draws=3, tune=3, chains=1, seed=1, progress=False, checkpoint=folder / "saved"
     )
     fit.posterior_.save(folder / "posterior.npz")
+    save_others(data, folder)
     readers: dict[str, Reader] = {
         "a.csv": cn.Cascades.read_csv,
         "a.csv.gz": cn.Cascades.read_csv,
@@ -68,6 +76,11 @@ def subjects(folder: Path) -> Iterator[tuple[str, bytes, Reader]]:
         "nodes.txt": cn.read_nodes,
         "posterior.npz": cn.load,
         "saved/chain-0.checkpoint": read_checkpoint,
+        "changing.npz": cn.load,
+        "next.npz": cn.NextInfection.load,
+        "model.npz": load_model,
+        "compact.npz": CompactNetwork.load,
+        "ranker.npz": LinUCBRanker.load,
     }
     for name, reader in readers.items():
         yield name, (folder / name).read_bytes(), reader
@@ -81,6 +94,23 @@ def subjects(folder: Path) -> Iterator[tuple[str, bytes, Reader]]:
         if (DATA / name).exists():
             lines = gzip.decompress((DATA / name).read_bytes()).splitlines(keepends=True)
             yield name, b"".join(lines[:LINES]), reader
+
+
+def save_others(data: cn.Cascades, folder: Path) -> None:
+    """Files of all other models, trained next to nothing."""
+    later = data.to_frame()
+    later["time"] += later["cascade"] % 3
+    changing = cn.DynamicCoupledHDP(n_intervals=2, forgetting=0.5, support=0.1).fit(
+        cn.Cascades.from_frame(later, window=2.0), draws=3, tune=3, chains=1, seed=1, progress=False
+    )
+    changing.posterior_.save(folder / "changing.npz")
+    cn.NextInfection().fit(data).save(folder / "next.npz")
+    rng = np.random.default_rng(1)
+    images, digits = rng.random((40, 8)), rng.integers(3, size=40)
+    sparse = MagnitudePruningClassifier(hidden_layer_sizes=(6,), sparsity=0.5, epochs=1)
+    sparse.fit(images, digits).save(folder / "model.npz")
+    compress(sparse).save(folder / "compact.npz")
+    LinUCBRanker(3, 2, [1.0, 0.5]).save(folder / "ranker.npz")
 
 
 def mutate(rng: np.random.Generator, content: bytes) -> bytes:

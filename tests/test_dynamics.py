@@ -28,11 +28,11 @@ from cascadenet.inference.dynamics.memory import (
     PairMemory,
     Seen,
     carried,
-    pair_keys,
 )
 from cascadenet.inference.dynamics.time_intervals import cut, members
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Model
+from cascadenet.pairs import pair_keys
 from tests import naive, naive_dynamics
 
 QUICK = {"draws": 12, "tune": 8, "chains": 2, "n_jobs": 1, "progress": False}
@@ -132,7 +132,7 @@ def pair_memories(draw, n_nodes: int) -> dict:
 
 
 def as_memory(table: dict, node_exposure: list[float]) -> PairMemory:
-    width = len(node_exposure) + 1
+    width = len(node_exposure) + 2
     ordered = sorted(table, key=lambda pair: pair[1] * width + pair[0])
     columns = np.array([table[pair] for pair in ordered]).reshape(-1, 3).T
     key = np.array([v * width + u + 1 for u, v in ordered], np.int64)

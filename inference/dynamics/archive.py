@@ -11,6 +11,7 @@ from cascadenet.errors import FormatError
 from cascadenet.inference.dynamics.filtering import Past
 from cascadenet.inference.dynamics.memory import PairMemory
 from cascadenet.inference.sampler import State
+from cascadenet.pairs import pair_keys
 
 TOKENS = ("eta", "sent", "received")
 
@@ -63,7 +64,8 @@ def _check(pairs: PairMemory, states: list[State], tokens: list[tuple[np.ndarray
         if getattr(pairs, name).shape != (size,):
             raise FormatError(f"expected {name} of {size} remembered pairs")
     key = pairs.key
-    if (np.diff(key) <= 0).any() or (size and not 0 <= key[0] <= key[-1] < n_nodes * (n_nodes + 1)):
+    stop = pair_keys(np.array([-1]), np.array([n_nodes]), n_nodes)[0]
+    if (np.diff(key) <= 0).any() or (size and not 0 <= key[0] <= key[-1] < stop):
         raise FormatError("expected keys of remembered pairs in ascending order")
     for state, counts in zip(states, tokens, strict=True):
         shapes = [state.weight.shape, state.sender.shape, state.receiver.shape]

@@ -18,11 +18,11 @@ from cascadenet.inference.dynamics.memory import (
     PairMemory,
     Seen,
     carried,
-    pair_keys,
     rounded,
     token_memory,
 )
 from cascadenet.inference.layout import Layout, build_layout
+from cascadenet.pairs import pair_keys, split_keys
 from cascadenet.posterior import EdgeSums, Posterior
 
 if TYPE_CHECKING:
@@ -236,8 +236,7 @@ def forecast(posterior: Posterior, past: Past, kappa: float) -> Posterior:
         Weight of the memory of support.
     """
     memory = past.pairs
-    target, source = np.divmod(memory.key, memory.n_nodes + 1)
-    source, target = source.astype(np.int32) - 1, target.astype(np.int32)
+    source, target = (x.astype(np.int32) for x in split_keys(memory.key, memory.n_nodes))
     none = np.zeros(memory.key.size)
     draws = posterior.sums.draws
     networks, share = _ahead_networks(posterior, past, kappa)
@@ -289,8 +288,8 @@ def _ahead_networks(
         for network in posterior.networks
     ]
     share = np.ones(memory.key.size)
-    edge = memory.key % (memory.n_nodes + 1) > 0
-    rows = np.flatnonzero(edge & (memory.support >= SUPPORTED))
+    source, _ = split_keys(memory.key, memory.n_nodes)
+    rows = np.flatnonzero((source >= 0) & (memory.support >= SUPPORTED))
     if "persistence" not in posterior.scalars or rows.size == 0:
         return plain, share
     share[rows] = posterior.scalars["persistence"].mean()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cascadenet.pairs import pair_keys, split_keys
+
 if TYPE_CHECKING:
     from cascadenet.inference.layout import Layout
     from cascadenet.inference.sampler import State
@@ -92,11 +94,6 @@ def take(values: np.ndarray | float, index: np.ndarray | tuple[np.ndarray, ...])
     return np.zeros(rows.size)
 
 
-def pair_keys(source: np.ndarray, target: np.ndarray, n_nodes: int) -> np.ndarray:
-    """One number for each pair, ascending by target and then source (-1: the background)."""
-    return target.astype(np.int64) * (n_nodes + 1) + source + 1
-
-
 @dataclass(frozen=True)
 class Seen:
     """What one interval showed, all its chains together.
@@ -158,13 +155,13 @@ class PairMemory:
     @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Sources and targets of the remembered pairs, the background left out."""
-        target, source = np.divmod(self.key, self.n_nodes + 1)
-        edge = source > 0
-        return source[edge] - 1, target[edge]
+        source, target = split_keys(self.key, self.n_nodes)
+        edge = source >= 0
+        return source[edge], target[edge]
 
     def look_up(self, key: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Transmissions, exposure and support of any pairs."""
-        source = key % (self.n_nodes + 1) - 1
+        source, _ = split_keys(key, self.n_nodes)
         n, support = np.zeros(key.size), np.zeros(key.size)
         exposure = np.where(source >= 0, self.node_exposure[source], 0.0)
         if self.key.size:
@@ -195,7 +192,7 @@ class PairMemory:
 
     def _without_negligible(self) -> PairMemory:
         """Leave out pairs that are remembered as any other pair of their source would be."""
-        source = self.key % (self.n_nodes + 1) - 1
+        source, _ = split_keys(self.key, self.n_nodes)
         usual = np.where(source >= 0, self.node_exposure[source], -np.inf)
         apart = np.abs(self.exposure - usual) > APART * (1.0 + self.exposure)
         keep = apart | (self.n > NEGLIGIBLE) | (self.support > NEGLIGIBLE)

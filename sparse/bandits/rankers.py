@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadenet.errors import FormatError
+from cascadenet.files import atomic_path, open_npz
 from cascadenet.sparse.bandits import _check, _kernels
 from cascadenet.sparse.bandits.linear import NOTHING, LinearRanker
 from cascadenet.sparse.bandits.rounds import pack, unpack
@@ -128,8 +126,6 @@ class _Stored(LinearRanker):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state to an ``.npz`` file; a failure leaves no file and no half of one."""
-        from cascadenet.files import atomic_path
-
         with atomic_path(path) as partial, open(partial, "wb") as file:
             np.savez(file, **self.state_dict())
 
@@ -144,18 +140,11 @@ class _Stored(LinearRanker):
         FileNotFoundError
             Nothing there.
         """
-        if not Path(path).exists():
-            raise FileNotFoundError(f"expected a saved ranker; there is no file {path}")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            return cls.from_state_dict(arrays)
-        except FormatError as error:
-            raise FormatError(f"{error} ({path})") from None
-        except (
-            AttributeError, EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error
-        ) as error:  # fmt: skip
-            raise FormatError(f"expected a saved ranker; got {error} ({path})") from None
+        return open_npz(
+            path,
+            "a saved ranker",
+            lambda file: cls.from_state_dict({name: file[name] for name in file.files}),
+        )
 
 
 class LinUCBRanker(_Stored):
