@@ -1,6 +1,7 @@
 """Federated training as a whole: on real digits, against the clock, with faults.
 
-Small networks and few rounds; what they show of times does not depend on how well they learn.
+Small networks and few rounds; what they show of times does not depend on how well they learn. A
+bound on an accuracy is about two points beyond the worst of five seeds.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def test_federated_averaging_by_loops(digits):
 
 def test_one_worker_alone_is_plain_training(digits):
     alone = run(FedAvg(), digits, n_workers=1, n_rounds=8)
-    assert alone.accuracy() > 0.85
+    assert alone.accuracy() > 0.92
     assert (alone.workers["waiting"] == 0).all()
 
 
@@ -225,7 +226,7 @@ def test_a_longer_interval_and_a_higher_floor_save_less():
 def test_the_anchor_stops_the_ratchet():
     """With the fastest of all as the reference, noise prunes everyone; the reference stays whole.
 
-    Ten runs of 200 events each; retentions of the anchored run are known to be 0.74 on average.
+    0.05 is the floor of the first; even times between 1 and 2 ask for 0.69 on average.
     """
 
     class Floating(TimesOnly):
@@ -243,9 +244,9 @@ def test_the_anchor_stops_the_ratchet():
     clock = Heterogeneity(2.0).clock(size, work, 0)
     floating = Floating(interval=1, rate=rule).play(network, clock, size, work, 200)[1]
     anchored = played(2.0, n_rounds=200, interval=5)[2]
-    assert floating.mean() < 0.3
+    assert floating.mean() < 0.06
     assert anchored[0] == 1.0
-    assert 0.6 < anchored.mean() < 0.8
+    assert 0.66 < anchored.mean() < 0.74
 
 
 def test_drift_is_followed_both_ways():
@@ -295,8 +296,8 @@ def test_every_importance_trains(digits, importance):
         AdaptCL(interval=2, importance=importance), digits, n_rounds=24, batch_norm=True,
         network=(64, 32), clock=Heterogeneity(3), training=LocalTraining(sparsity=1e-4),
     )  # fmt: skip
-    assert result.rounds["retention"].iloc[-1] < 0.7
-    assert result.accuracy() > 0.85
+    assert result.rounds["retention"].iloc[-1] < 0.6
+    assert result.accuracy() > 0.91
 
 
 # ------------------------------------------------------------------------------------- convolutions
@@ -305,8 +306,8 @@ def test_every_importance_trains(digits, importance):
 def test_convolutions_are_cut_too(digits):
     network = Network((1, 8, 8), (24,), 10, convolutions=[(8, 3, 1, 1)], batch_norm=True, seed=0)
     result = run(AdaptCL(interval=2), digits, n_rounds=8, network=network, clock=Heterogeneity(4))
-    assert result.rounds["retention"].iloc[-1] < 0.7
-    assert result.accuracy() > 0.8
+    assert result.rounds["retention"].iloc[-1] < 0.5
+    assert result.accuracy() > 0.88
 
 
 # --------------------------------------------------------------------------------------- the model
@@ -384,15 +385,16 @@ def test_smaller_parts_save_what_the_clock_says(digits):
 
 
 def test_learning_works_and_saves_time(digits):
-    clock = Heterogeneity(5)
+    options = {"n_rounds": 40, "network": (64, 32), "batch_norm": True, "evaluate_every": 2}
     runs = {
-        name: run(strategy, digits, n_rounds=40, network=(64, 32), clock=clock, evaluate_every=2)
+        name: run(strategy, digits, clock=Heterogeneity(5), **options)
         for name, strategy in (("FedAvg", FedAvg()), ("AdaptCL", AdaptCL(interval=4)))
     }
-    table = compare(runs, margin=0.03).set_index("strategy")
-    assert table.loc["FedAvg", "accuracy"] > 0.9
+    table = compare(runs).set_index("strategy")
+    assert table.loc["FedAvg", "accuracy"] > 0.94
+    # 0.3 to 2.9 points behind over five seeds, with two fifths of the parameters
     assert table.loc["AdaptCL", "accuracy"] > table.loc["FedAvg", "accuracy"] - 0.04
-    assert table.loc["AdaptCL", "speedup"] > 2.5
+    assert table.loc["AdaptCL", "speedup"] > 2.9
     assert table.loc["AdaptCL", "waiting"] < 0.6 * table.loc["FedAvg", "waiting"]
     both = summarise(compare(runs).assign(seed=0))
     assert both["seeds"].tolist() == [1, 1]
@@ -410,13 +412,13 @@ def test_time_to_accuracy_by_hand(digits):
 
 
 def test_nobody_waits_in_asynchronous_runs(digits):
-    result = run(FedAsync(), digits, n_rounds=10, clock=Heterogeneity(5, noise=0.0))
+    result = run(FedAsync(), digits, n_rounds=20, clock=Heterogeneity(5, noise=0.0))
     assert (result.workers["waiting"] == 0).all()
     counts = result.workers["worker"].value_counts()
     assert counts[0] > 3 * counts[W - 1]
-    assert counts.sum() == 10 * W
-    assert result.accuracy() > 0.5  # chance is 0.1
-    assert result.seconds < 0.6 * 10 * 5
+    assert counts.sum() == 20 * W
+    assert result.accuracy() > 0.68
+    assert result.seconds < 0.6 * 20 * 5
 
 
 # ------------------------------------------------------------------------- what workers carry along
@@ -455,8 +457,10 @@ def test_sparse_updates_still_learn(digits):
         AdaptCL(interval=3), digits, n_rounds=30, clock=Heterogeneity(2), network=(64, 32),
         compression=DGC(0.05, warmup=8),
     )  # fmt: skip
-    assert result.accuracy() > 0.8
-    assert result.rounds["upload"].iloc[-1] < 0.15 * result.rounds["download"].iloc[-1]
+    assert result.accuracy() > 0.87
+    # a share of 0.05, each entry with its index
+    share = result.rounds["upload"].iloc[-1] / result.rounds["download"].iloc[-1]
+    assert share == pytest.approx(0.1, rel=0.01)
 
 
 # ------------------------------------------------------------------------------------------ faults

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadenet import Cascades, CoupledHDP, simulate
+from cascadenet import Cascades, CoupledHDP, DynamicCoupledHDP, simulate
 from cascadenet.errors import FormatError
 from cascadenet.inference.next_baselines import (
     CoOccurrenceNext,
@@ -26,7 +26,7 @@ from cascadenet.inference.next_baselines import (
     PosteriorNext,
 )
 from cascadenet.inference.next_infection import NextInfection
-from cascadenet.inference.nexts import communities
+from cascadenet.inference.nexts import communities, tuning
 from cascadenet.next_scores import score_next, separate_ties, strictly_past
 
 PREFIX = [(3, 0.0), (1, 0.25), (6, 0.5)]
@@ -399,21 +399,46 @@ def test_reference_models_rank_by_their_counts():
     np.testing.assert_allclose(together, expected, atol=0.002)
 
 
-@pytest.mark.filterwarnings("ignore:the chains have not mixed")
-def test_a_posterior_can_be_scored(world, seed):
-    fit = CoupledHDP().fit(world, draws=20, tune=40, chains=1, seed=seed, progress=False)
-    model = PosteriorNext(fit.posterior_, uniform=0.1)
-    score = model.scores([1, 0], [0.1, 0.0])
-    assert score.sum() == pytest.approx(1.0)
-    assert (score[[0, 1]] == 0.0).all()
-    table = fit.posterior_.predict_next([(0, 0.0), (1, 0.1)], k=3)
-    at_risk = world.n_nodes - 2
-    np.testing.assert_allclose(score[table["node"]], 0.9 * table["prob"] + 0.1 / at_risk, 1e-9)
-    few = PosteriorNext(fit.posterior_, last=1).scores([1, 0], [0.1, 0.0])
-    assert few[0] == 0.0
-    assert np.abs(few - score).max() > 1e-3
+FITS = {
+    "plain": CoupledHDP(),
+    "flat": CoupledHDP(prior="flat", delay="decay"),
+    "background": CoupledHDP(delay="decay", background=True, max_candidates=2),
+    "changing": DynamicCoupledHDP(
+        n_intervals=3, equal="cascades", background=True, forgetting=0.5, support=0.1
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the chains have not mixed", "ignore:chains of")
+@pytest.mark.parametrize("kind", FITS)
+def test_posteriors_are_scored_as_they_predict(world, seed, kind):
+    """All prefixes at once, with rates looked up once: what `predict_next` says of each."""
+    fit = FITS[kind].fit(world, draws=10, tune=20, chains=1, seed=seed, progress=False)
+    posterior = getattr(fit.posterior_, "forecast", fit.posterior_)
+    model = PosteriorNext(posterior, uniform=0.1)
+    nodes, times = [3, 8, 1, 0, 10], [0.5, 0.7, 0.7, 1.0, 1.3]
+    along = model.scores_along(nodes, times)
+    ordered = [3, 1, 8, 0, 10]  # those at the same time by node
+    for m in range(1, 6):
+        table = fit.posterior_.predict_next(list(zip(ordered[:m], times[:m], strict=True)), k=99)
+        expected = np.zeros(world.n_nodes)
+        expected[table["node"]] = 0.9 * table["prob"]
+        expected[np.setdiff1d(range(world.n_nodes), ordered[:m])] += 0.1 / (world.n_nodes - m)
+        np.testing.assert_allclose(along[m - 1], expected, 1e-9)
+    assert model.scores(nodes[::-1], times[::-1]).tobytes() == along[-1].tobytes()
+    assert np.abs(PosteriorNext(posterior, last=1).scores(nodes, times) - along[-1]).max() > 1e-3
+
+
+def test_what_no_posterior_says_is_refused(world, seed):
+    tree = CoupledHDP(likelihood="tree").fit(
+        world.subset(slice(0, 20)), draws=2, tune=2, chains=1, seed=seed, progress=False
+    )
+    with pytest.raises(ValueError, match="likelihood='survival'; got 'tree'"):
+        PosteriorNext(tree.posterior_)
     with pytest.raises(ValueError, match="uniform"):
-        PosteriorNext(fit.posterior_, uniform=0.0)
+        PosteriorNext(tree.posterior_, uniform=0.0)
+    with pytest.raises(ValueError, match="last must be"):
+        PosteriorNext(tree.posterior_, last=0)
 
 
 # -- tuning -----------------------------------------------------------------------------------
@@ -443,6 +468,33 @@ def test_tune_prefers_what_ranks_better(seed):
     assert model._receiver.shape[0] == 2  # communities are back
 
 
+def test_training_cascades_judge_where_others_are_few(seed):
+    """One validation cascade, against the rule of all others: alone it misleads."""
+    rng = np.random.default_rng(seed)
+    walks = [[2 * i + side for i in rng.permutation(10)[:4] for side in (0, 1)] for _ in range(60)]
+    data = cascades_of(*walks, [0, 2, 1], nodes=20)
+    train, valid = data.subset(slice(0, 60)), data.subset([60])
+    memory = {}
+    for folds in (0, 1, None):
+        settings_ = {"train_kernel": "exponential", "train_decay": math.inf, "score_decay": 0.5}
+        model = NextInfection(communities=0, **settings_).fit(train)
+        model.tune(valid, {"score_decay": [math.inf]}, rounds=1, folds=folds)
+        memory[folds] = model.score_decay
+    assert memory == {0: math.inf, 1: 0.5, None: 0.5}
+
+
+def test_stretches_are_judged_by_what_came_before(world):
+    shuffled = world.subset(np.random.default_rng(0).permutation(world.n_cascades))
+    judged = []
+    for (fitted,), later in tuning._stretches(shuffled, 4):
+        assert fitted.start.max() <= later.start.min()
+        assert fitted.n_cascades == world.n_cascades // 2 + len(judged)
+        judged += later.start.tolist()
+    assert sorted(judged) == np.sort(world.start)[world.n_cascades // 2 :].tolist()
+    assert not list(tuning._stretches(world.subset([0]), 4))
+    assert not list(tuning._stretches(world, 0))
+
+
 def test_tune_leaves_what_does_not_help(world):
     model = NextInfection(communities=0).fit(world.subset(slice(0, 100)))
     before = model.settings()
@@ -465,6 +517,8 @@ def test_tune_says_what_is_wrong(world, tmp_path):
         model.tune(world, {"shoe": [1]})
     with pytest.raises(ValueError, match="crowding must be a number"):
         model.tune(world, {"crowding": [-1.0]})
+    with pytest.raises(ValueError, match="folds must be a whole number, at least 0; got -1"):
+        model.tune(world, folds=-1)
     model.save(tmp_path)
     with pytest.raises(ValueError, match="training data"):
         NextInfection.load(tmp_path).tune(world)
@@ -615,36 +669,33 @@ def test_data_without_a_pair_leave_popularity():
 
 # -- the published splits ---------------------------------------------------------------------
 
-# Settings chosen by `tune` on the validation cascades, and what they reached on the test cascades
-# after a fit to the training cascades, less 0.005: the figures themselves are determined to the
-# last digits, the slack is a sixth of a standard error on christianity, half of one on memetracker.
+# Settings chosen by `tune(valid)`, and what they reached on the test cascades after a fit to the
+# training cascades, less 0.005: another order of the nodes gives other random communities. That is
+# a sixth of a standard error on christianity, half of one on memetracker.
 TUNED: dict[str, dict] = {
     "christianity": {
         "train_kernel": "exponential",
-        "train_decay": 25.0,
+        "train_decay": 15.0,
         "crowding": 0.0,
-        "reverse": 0.0,
-        "target_power": 0.2,
-        "sender_offset": 10.0,
-        "popularity": 0.02,
-        "sharpness": 2.0,
-        "community_weight": 0.4,
+        "score_decay": 3.0,
+        "flat": 0.01,
+        "sender_power": 0.8,
+        "sharpness": 2.5,
+        "community_weight": 0.8,
     },
     "memetracker": {
-        "train_decay": 0.8,
         "half_life": 1519.05,
-        "score_decay": 5.0,
-        "reverse": 0.5,
+        "sender_power": 1.0,
+        "sender_offset": 10.0,
         "target_power": 0.3,
-        "sender_offset": 3.0,
+        "reverse": 0.5,
         "popularity": 0.02,
         "sharpness": 2.0,
-        "community_weight": 0.4,
     },
 }
 REACHED = {
-    "christianity": {"hits@10": 0.231, "hits@50": 0.483, "hits@100": 0.612, "map@100": 0.112},
-    "memetracker": {"hits@10": 0.270, "hits@50": 0.480, "hits@100": 0.591, "map@100": 0.145},
+    "christianity": {"hits@10": 0.229, "hits@50": 0.486, "hits@100": 0.627, "map@100": 0.117},
+    "memetracker": {"hits@10": 0.271, "hits@50": 0.479, "hits@100": 0.590, "map@100": 0.145},
 }
 # As reported elsewhere, for the same protocol: it pins candidates, targets, ties and averages.
 POPULARITY = {

@@ -139,8 +139,10 @@ def _stretches(train: Cascades, folds: int) -> Iterator[tuple[list[Cascades], Ca
     order = np.argsort(train.start, kind="stable")
     cuts = np.linspace(train.n_cascades / 2, train.n_cascades, folds + 1).astype(int)
     for low, high in itertools.pairwise(cuts):
+        if not 0 < low < high:
+            continue  # fewer cascades than stretches
         judged = train.subset(np.sort(order[low:high]))
-        if low and judged.n_infections > judged.n_cascades:
+        if judged.n_infections > judged.n_cascades:
             yield [train.subset(np.sort(order[:low]))], judged
 
 

@@ -63,8 +63,10 @@ class AdaptCL(FedAvg):
     stop_round : int, optional
         No events from this round on.
     aggregation : {"unit", "update", "worker"}
-        See `cascadenet.sparse.federated.aggregation.average`. With batch normalisation and workers
-        that differ much, "update" was a little better in our runs; else there is no difference.
+        See `cascadenet.sparse.federated.aggregation.average`. "worker" shrinks what few hold. In
+        our runs that was better in long training with much weight decay, the more so the more
+        workers differ, and worse in short training of small networks without. "update" and "unit"
+        differ little.
     timeout, quorum
         As for `FedAvg`. A worker that is too late gets a smaller part, until it is in time.
 

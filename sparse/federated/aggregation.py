@@ -52,18 +52,21 @@ def average(old: np.ndarray, pieces: Sequence[Piece], rule: str = "unit") -> np.
     the way to by-unit. It is federated averaging for the mean of the workers' losses, each of its
     own part: the few that hold a unit do not move it faster than all move what they share.
     """
-    total = np.zeros(old.size)
-    held = np.zeros(old.size)
-    everywhere = 0.0
+    total, product = np.zeros(old.size), np.empty(old.size)
     for where, values, weight in pieces:
         if where is None:
-            total += weight * values.astype(np.float64)
-            everywhere += weight
+            total += np.multiply(values, weight, out=product, dtype=np.float64)
         else:
-            total[where] += weight * values.astype(np.float64)
-            held[where] += weight
-    held += everywhere
+            total[where] += np.multiply(values, weight, out=product[: where.size], dtype=np.float64)
     everyone = float(sum(piece.weight for piece in pieces))
+    everywhere = float(sum(piece.weight for piece in pieces if piece.where is None))
+    if everywhere == everyone or (everywhere and rule == "worker"):
+        total /= everyone  # nothing depends on who holds what, so it need not be counted
+        return total.astype(old.dtype)
+    held = np.full(old.size, everywhere)
+    for where, _, weight in pieces:
+        if where is not None:
+            held[where] += weight
     out = old.copy()
     some = held > 0
     np.divide(total, everyone if rule == "worker" else held, out=total, where=some)
