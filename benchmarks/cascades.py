@@ -5,7 +5,8 @@
     python benchmarks/cascades.py small         infopath-example and netinf-example
     python benchmarks/cascades.py communities   what the community prior adds, and where not
     python benchmarks/cascades.py real          us-policies and memetracker-forest
-    python benchmarks/cascades.py kernels       parent and swap updates per second
+    python benchmarks/cascades.py kernels       parent, swap and token updates per second
+    python benchmarks/cascades.py curve         accuracy against CPU time; docs/figures/curve.png
 
 Run from a checkout with the published data in ../shared/data or in $CASCADENET_DATA. Times are CPU
 seconds of one process with warm kernels; each part also times a fixed NumPy job in the same run, as
@@ -27,7 +28,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cascadenet as cn
-from cascadenet.inference import CoOccurrence, NetRate, rates
+from cascadenet.inference import CoOccurrence, InfoPath, NetInf, NetRate, _kernels, rates
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Chain, Model
 
@@ -250,10 +251,82 @@ def kernels() -> None:
             {"update": update.__name__, "candidates": width, "million infections/s": million}
         )
     show(rows)
+    for size, count in ((1000, 200_000), (10_000, 1_000_000)):
+        found = token_updates(size, count)
+        print(f"{count} tokens, {size} nodes, 30 communities: {found:.1f} million/s")
+
+
+def token_updates(n_nodes: int, count: int, communities: int = 30) -> float:
+    """Million tokens a second of one collapsed pass; tokens from planted communities."""
+    rng = np.random.default_rng(0)
+    planted = rng.integers(communities, size=count)
+    width = n_nodes // communities
+    ends = [(planted * width + rng.integers(width, size=count)).astype(np.int32) for _ in "ab"]
+    given = rng.integers(1, communities + 1, size=count).astype(np.int32)
+    counts = [np.zeros(communities + 1), *np.zeros((2, n_nodes, communities + 1))]
+    _kernels.count_tokens(*ends, given, *counts)
+    even, prior = np.full(n_nodes, 1.0 / n_nodes), np.full(communities + 1, 0.1)
+    tau = n_nodes / 4.0
+    seconds = []
+    for _ in range(8):  # the first one compiles
+        uniform = rng.random(count)
+        start = time.process_time()
+        _kernels.update_communities(
+            *ends, True, even, prior, tau, tau * even, uniform, given, *counts
+        )
+        seconds.append(time.process_time() - start)
+    return count / float(np.median(seconds)) / 1e6
+
+
+# AUPRC and CPU seconds of the published programs on these data, another run (docs/benchmarks.md)
+PUBLISHED = {
+    "netinf (C++)": (26.0, 0.763),
+    "infopath (C++), 1000 steps": (22.0, 0.414),
+    "infopath (C++), 10 000 steps": (75.0, 0.527),
+    "NetRate by EM, by transmissions": (8.0, 0.797),
+}
+BUDGETS = ((5, 5), (10, 20), (20, 40), (30, 70), (50, 100), (50, 200), (50, 400), (100, 900))
+
+
+def curve(seeds: int = 3) -> None:
+    """AUPRC and best F1 of whole fits against their CPU time, one chain; the picture of it."""
+    import matplotlib.pyplot as plt
+
+    cascades, truth = read_kronecker()
+    rows = []
+    for name, model in (
+        ("CoupledHDP", cn.CoupledHDP()),
+        ("CoupledHDP, flat prior", cn.CoupledHDP(prior="flat")),
+    ):
+        timed(model, cascades, draws=2, tune=2, chains=1, seed=0)
+        for tune, draws in BUDGETS:
+            runs = []
+            for seed in range(seeds):
+                edges, seconds = timed(
+                    model, cascades, tune=tune, draws=draws, chains=1, seed=seed, progress=False
+                )
+                found = scores(edges, truth, cascades)
+                runs.append((seconds, found["AUPRC"], found["best F1"]))
+            rows.append((name, f"{tune} + {draws}", *np.mean(runs, axis=0)))
+    for model in (NetInf(n_edges=2041), InfoPath(), NetRate(), CoOccurrence()):
+        timed(model, cascades)
+        edges, seconds = timed(model, cascades)
+        found = scores(edges, truth, cascades)
+        rows.append((type(model).__name__, "", seconds, found["AUPRC"], found["best F1"]))
+    table = pd.DataFrame(rows, columns=["method", "sweeps", "CPU s", "AUPRC", "best F1"])
+    print(table.round(3).to_string(index=False))
+    figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for name, part in table.groupby("method", sort=False):
+        ax.plot(part["CPU s"], part["AUPRC"], "o-" if len(part) > 1 else "D", label=f"{name}, here")
+    for (name, (seconds, auprc)), marker in zip(PUBLISHED.items(), "sv^<", strict=True):
+        ax.plot(seconds, auprc, marker, color="0.4", label=name)
+    ax.set(xscale="log", xlabel="CPU seconds of the whole fit", ylabel="AUPRC over all pairs")
+    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(ROOT / "docs" / "figures" / "curve.png", dpi=120)
 
 
 if __name__ == "__main__":
-    parts = {f.__name__: f for f in (kronecker, default, small, communities, real, kernels)}
+    parts = {f.__name__: f for f in (kronecker, default, small, communities, real, kernels, curve)}
     if len(sys.argv) < 2 or sys.argv[1] not in parts:
         sys.exit(__doc__)
     parts[sys.argv[1]]()

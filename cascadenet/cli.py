@@ -14,7 +14,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -276,6 +276,9 @@ def _fit(options: Options) -> int:
     if options.resume and not options.checkpoint:
         options.parser.error("--resume needs --checkpoint DIR")
     over_time = dynamic.asks_intervals(options)
+    sharded = [f"--{name}" for name in ("shards", "dask") if getattr(options, name) is not None]
+    if sharded and (over_time or options.likelihood == "tree" or options.checkpoint):
+        options.parser.error(f"{sharded[0]} goes with no intervals, tree likelihood or checkpoint")
     check_folder(options.output, RUN_FILE if options.force else None)
     cascades = _read_cascades(options)
     if not options.quiet:
@@ -310,14 +313,21 @@ def _sample(cascades: Cascades, options: Options, over_time: bool) -> Posterior 
 
         model = CoupledHDP(likelihood=options.likelihood, **shared)
     given = {name: getattr(options, name) for name in ("draws", "tune", "chains", "seed")}
-    model.fit(
-        cascades,
-        **{name: value for name, value in given.items() if value is not None},
-        n_jobs=options.jobs,
-        progress=False if options.quiet else None,
-        checkpoint=options.checkpoint,
-        resume=options.resume,
-    )
+    if not over_time:
+        given["shards"] = options.shards
+    with ExitStack() as stack:
+        if options.dask:
+            from cascadenet.inference.sharded.cluster import connect
+
+            given["client"] = stack.enter_context(connect(options.dask))
+        model.fit(
+            cascades,
+            **{name: value for name, value in given.items() if value is not None},
+            n_jobs=options.jobs,
+            progress=False if options.quiet else None,
+            checkpoint=options.checkpoint,
+            resume=options.resume,
+        )
     return model.posterior_
 
 

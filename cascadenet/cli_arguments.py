@@ -254,6 +254,12 @@ def _add_fit(add: argparse.ArgumentParser) -> None:
     chains.add_argument("--chains", type=_count(1), metavar="N", help="(4; where time is cut 2)")
     chains.add_argument("--seed", type=_count(0), metavar="N", help="for the same result again")
     _add_jobs(chains)
+    chains.add_argument(
+        "--shards", type=_count(1), metavar="N", help="cut each chain into so many parts"
+    )
+    chains.add_argument(
+        "--dask", metavar="ADDRESS", help="run them on the workers of this Dask scheduler"
+    )
     chains.add_argument("--checkpoint", metavar="DIR", help="save the chains there every minute")
     chains.add_argument(
         "--resume", action="store_true", help="go on with the run in the checkpoint folder"

@@ -16,204 +16,20 @@ import numba
 import numpy as np
 
 
-def kernel(function):
+def kernel(function, **options):
     """Compile without the GIL; cache on disk where a cache directory can be written."""
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return numba.njit(nogil=True, cache=True, **options)(function)
     except RuntimeError:  # no writable cache directory: compile again in every process
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, **options)(function)
 
 
-# ---------------------------------------------------------------------------------------------
-# layout
-# ---------------------------------------------------------------------------------------------
+def part(function):
+    """Compile into the kernels that call it: handing arrays over costs more than small loops."""
+    return kernel(function, forceinline=True)
 
 
-@kernel
-def count_pairs(child_ptr, infection, offset, cascade, node, first_cand, pair_count):
-    """Count the listed pairs of each child: sources that meet it in a cascade. O(sum L^2).
-
-    ``first_cand`` (I,): position in the cascade of the first infection that can still act; a
-    meeting with an earlier one leaves no trace. Writes ``pair_count`` (N,).
-    """
-    n_nodes = child_ptr.size - 1
-    stamp = np.full(n_nodes, -1, np.int64)
-    for u in range(n_nodes):
-        for m in range(child_ptr[u], child_ptr[u + 1]):
-            j = infection[m]
-            c = cascade[j]
-            for i in range(offset[c], offset[c + 1]):
-                v = node[i]
-                if v == u or stamp[v] == u or offset[c] + first_cand[i] > j:
-                    continue
-                stamp[v] = u
-                pair_count[v] += 1
-
-
-@kernel
-def fill_pairs(child_ptr, infection, offset, cascade, node, first_cand, cursor, pair_source):
-    """List the sources of each child, ascending. Writes ``cursor`` (N,), ``pair_source`` (P,)."""
-    n_nodes = child_ptr.size - 1
-    stamp = np.full(n_nodes, -1, np.int64)
-    for u in range(n_nodes):
-        for m in range(child_ptr[u], child_ptr[u + 1]):
-            j = infection[m]
-            c = cascade[j]
-            for i in range(offset[c], offset[c + 1]):
-                v = node[i]
-                if v == u or stamp[v] == u or offset[c] + first_cand[i] > j:
-                    continue
-                stamp[v] = u
-                pair_source[cursor[v]] = u
-                cursor[v] += 1
-
-
-@kernel
-def fill_candidates(
-    child_ptr,
-    infection,
-    offset,
-    cascade,
-    node,
-    n_earlier,
-    first_cand,
-    pair_ptr,
-    pair_source,
-    background,
-    cand_ptr,
-    cand_pair,
-    pair_width,
-):
-    """Pair of every candidate, and candidates of every pair. O(Q + P).
-
-    Writes ``cand_pair`` (Q,) and, from zero, ``pair_width`` (P,).
-    """
-    n_nodes = child_ptr.size - 1
-    pair_of = np.zeros(n_nodes, np.int64)
-    for v in range(n_nodes):
-        for p in range(pair_ptr[v], pair_ptr[v + 1]):
-            if pair_source[p] >= 0:
-                pair_of[pair_source[p]] = p
-        for m in range(child_ptr[v], child_ptr[v + 1]):
-            i = infection[m]
-            start = offset[cascade[i]]
-            q = cand_ptr[m]
-            if q == cand_ptr[m + 1]:
-                continue
-            if background:
-                cand_pair[q] = pair_ptr[v]
-                pair_width[pair_ptr[v]] += 1
-                q += 1
-            for j in range(start + first_cand[i], start + n_earlier[i]):
-                cand_pair[q] = pair_of[node[j]]
-                pair_width[cand_pair[q]] += 1
-                q += 1
-
-
-@kernel
-def fill_delays(
-    infection, offset, cascade, time, n_earlier, first_cand, background, cand_ptr, delay
-):
-    """Delay of every candidate, of a background one since the start of the cascade. O(Q).
-
-    Writes ``delay`` (Q,).
-    """
-    for m in range(infection.size):
-        i = infection[m]
-        start = offset[cascade[i]]
-        q = cand_ptr[m]
-        if q == cand_ptr[m + 1]:
-            continue
-        if background:
-            delay[q] = time[i] - time[start]
-            q += 1
-        for j in range(start + first_cand[i], start + n_earlier[i]):
-            delay[q] = time[i] - time[j]
-            q += 1
-
-
-@kernel
-def fill_incidence(cand_ptr, cand_pair, cursor, inc_infection, inc_position):
-    """Transpose the candidates: for each pair the infections it could explain. O(Q).
-
-    Writes ``cursor`` (P,), ``inc_infection`` and ``inc_position`` (Q,).
-    """
-    for m in range(cand_ptr.size - 1):
-        for q in range(cand_ptr[m], cand_ptr[m + 1]):
-            p = cand_pair[q]
-            inc_infection[cursor[p]] = m
-            inc_position[cursor[p]] = q - cand_ptr[m]
-            cursor[p] += 1
-
-
-@kernel
-def pair_exposure(
-    child_ptr,
-    infection,
-    offset,
-    cascade,
-    node,
-    n_earlier,
-    first_cand,
-    pair_ptr,
-    pair_source,
-    background,
-    cand_ptr,
-    cand_cumulative,
-    infection_full,
-    node_full,
-    node_cascades,
-    exposure,
-):
-    """Exposure E of the listed pairs, eq. 3 of the survival likelihood. O(sum L^2 + P).
-
-    ``cand_cumulative`` (Q,): H of each candidate's delay; ``infection_full`` (I,): H from the
-    infection to the end of its influence; ``node_full`` (N,) its sum by node; ``node_cascades``
-    (N,): cascades of a node. Cascades in which the child never appears come as the difference
-    ``node_full - met``, set to exactly zero where there are none. Writes ``exposure`` (P,).
-    """
-    n_nodes = child_ptr.size - 1
-    pair_of = np.full(n_nodes, -1, np.int64)
-    met = np.zeros(n_nodes, np.float64)
-    direct = np.zeros(n_nodes, np.float64)
-    meetings = np.zeros(n_nodes, np.int64)
-    shift = 1 if background else 0
-    for v in range(n_nodes):
-        for p in range(pair_ptr[v], pair_ptr[v + 1]):
-            u = pair_source[p]
-            if u >= 0:
-                pair_of[u] = p
-                met[u] = 0.0
-                direct[u] = 0.0
-                meetings[u] = 0
-        for m in range(child_ptr[v], child_ptr[v + 1]):
-            i = infection[m]
-            start, stop = offset[cascade[i]], offset[cascade[i] + 1]
-            first, earlier = start + first_cand[i], start + n_earlier[i]
-            q = cand_ptr[m] + shift - first
-            for j in range(start, stop):
-                u = node[j]
-                if u == v or pair_of[u] < 0:
-                    continue
-                met[u] += infection_full[j]
-                meetings[u] += 1
-                if j < first:
-                    direct[u] += infection_full[j]
-                elif j < earlier:
-                    direct[u] += cand_cumulative[q + j]
-        for p in range(pair_ptr[v], pair_ptr[v + 1]):
-            u = pair_source[p]
-            if u >= 0:
-                rest = 0.0
-                if meetings[u] < node_cascades[u]:
-                    rest = max(node_full[u] - met[u], 0.0)
-                exposure[p] = direct[u] + rest
-                pair_of[u] = -1
-
-
-# ---------------------------------------------------------------------------------------------
-# parents
-# ---------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------ parents
 
 
 @kernel
@@ -253,29 +69,27 @@ def update_parents(
     shape,
     rate,
     reinforce,
+    scan,
     uniform,
     choice,
     parent,
     n_pair,
 ):
-    """Gibbs draw of every parent with the rates integrated out (3.1). O(Q + P).
+    """Gibbs draw of parents with the rates integrated out (3.1). O(Q + P).
 
     P(u) is proportional to ``(shape + n without i) / rate * hazard``; ``reinforce=False`` drops
     n, which is the tree likelihood. ``cand_weight`` (Q,) holds hazards relative to each
-    infection's largest, or is empty when all are equal. ``uniform`` (M,).
+    infection's largest, or is empty when all are equal. Children whose infections have more than
+    ``scan`` candidates on average are left to `propose_parents`. ``uniform`` (M,).
     Writes ``choice``, ``parent`` (its pair) (M,), ``n_pair`` (P,).
     """
-    widest_row = 0
-    for m in range(cand_ptr.size - 1):
-        widest_row = max(widest_row, cand_ptr[m + 1] - cand_ptr[m])
-    widest_child = 0
-    for v in range(pair_ptr.size - 1):
-        widest_child = max(widest_child, pair_ptr[v + 1] - pair_ptr[v])
-    cumulative = np.empty(widest_row, np.float64)
-    weight = np.empty(widest_child, np.float64)
+    cumulative = np.empty(_extent(cand_ptr), np.float64)
+    weight = np.empty(_extent(pair_ptr), np.float64)
     weighted = cand_weight.size > 0
     for v in range(child_ptr.size - 1):
         base = pair_ptr[v]
+        if is_wide(cand_ptr, child_ptr[v], child_ptr[v + 1], scan):
+            continue
         for p in range(base, pair_ptr[v + 1]):
             weight[p - base] = (shape[p] + (n_pair[p] if reinforce else 0)) / rate[p]
         for m in range(child_ptr[v], child_ptr[v + 1]):
@@ -296,14 +110,7 @@ def update_parents(
                 for q in range(width):
                     total += weight[cand_pair[first + q] - base]
                     cumulative[q] = total
-            target = uniform[m] * total
-            low, high = 0, width - 1
-            while low < high:
-                middle = (low + high) // 2
-                if cumulative[middle] > target:
-                    high = middle
-                else:
-                    low = middle + 1
+            low = search_cumulative(cumulative, 0, width, uniform[m] * total)
             choice[m] = low
             new = cand_pair[first + low]
             parent[m] = new
@@ -312,16 +119,175 @@ def update_parents(
                 weight[new - base] = (shape[new] + n_pair[new]) / rate[new]
 
 
+@part
+def is_wide(cand_ptr, start, stop, scan):
+    """Whether a child's infections have more than ``scan`` candidates on average."""
+    return cand_ptr[stop] - cand_ptr[start] > scan * (stop - start)
+
+
+@part
+def place_of(m, source, low, lookup):
+    """Where a source stands among the candidates of infection m, -1 where it is none, and a cursor.
+
+    The infections of a source are ascending, and so are those of a child: where they are gone
+    through in order, the search can begin at the cursor ``low`` of the one before. A few steps, or
+    O(log infections of the source). The background stands first wherever there is a candidate.
+    ``lookup``: infections of source u are ``infection[ptr[u]:ptr[u + 1]]``; ``ptr``, ``infection``,
+    ``cand_start``, ``cand_stop``, and 1 with a background, else 0.
+    """
+    if source < 0:
+        return 0, low
+    ptr, infection, cand_start, cand_stop, shift = lookup
+    start, stop = cand_start[m], ptr[source + 1]
+    high = min(low + 4, stop)
+    while low < high and infection[low] < start:
+        low += 1
+    if low == high:
+        high = stop
+        while low < high:
+            middle = (low + high) // 2
+            if infection[middle] < start:
+                low = middle + 1
+            else:
+                high = middle
+    if low < stop and infection[low] < cand_stop[m]:
+        return infection[low] - start + shift, low
+    return -1, low
+
+
 @kernel
-def update_swaps(
+def propose_parents(
+    lookup,
+    child_ptr,
     cand_ptr,
     cand_pair,
     cand_weight,
-    inc_ptr,
-    inc_infection,
-    inc_position,
+    pair_ptr,
+    pair_source,
     shape,
     rate,
+    scan,
+    uniform,
+    choice,
+    parent,
+    n_pair,
+):
+    """Metropolis draw of the parents in children whose infections have very many candidates.
+
+    The Gibbs weight of candidate u is ``(shape + n) / rate * hazard``, n without the infection. Its
+    second part is there for the few sources only that explain something in this child, and is
+    proposed as it is; the first is proposed evenly over all candidates, with the child's typical
+    shape / rate, and what that misses decides on acceptance. The proposal does not depend on the
+    parent there is. O(sources that explain something) each, whatever the number of candidates.
+    ``lookup``: see `place_of`. ``uniform`` (M, 3).
+    Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the number of moves.
+    """
+    most_rows = _extent(child_ptr)
+    slot_of = np.full(_extent(pair_ptr), -1, np.int32)  # of the pairs that explain something
+    pair = np.empty(most_rows + 1, np.int64)
+    cursor = np.empty(most_rows + 1, np.int64)
+    place = np.empty(most_rows + 1, np.int64)
+    cumulative = np.empty(most_rows + 1, np.float64)
+    weighted = cand_weight.size > 0
+    moves = 0
+    for v in range(pair_ptr.size - 1):
+        start, stop, base = child_ptr[v], child_ptr[v + 1], pair_ptr[v]
+        if not is_wide(cand_ptr, start, stop, scan):
+            continue
+        slots = _open_slots(start, stop, base, parent, pair_source, lookup, slot_of, pair, cursor)
+        prior = _typical_prior(shape, rate, base, pair_ptr[v + 1])
+        for m in range(start, stop):
+            first = cand_ptr[m]
+            width = cand_ptr[m + 1] - first
+            if width < 2:
+                continue
+            old, at = parent[m], choice[m]
+            n_pair[old] -= 1
+            total, free = 0.0, -1
+            for s in range(slots):
+                p = pair[s]
+                if n_pair[p] > 0:
+                    place[s], cursor[s] = place_of(m, pair_source[p], cursor[s], lookup)
+                    if place[s] >= 0:
+                        h = cand_weight[first + place[s]] if weighted else 1.0
+                        total += n_pair[p] / rate[p] * h
+                elif p != old:
+                    free = s
+                cumulative[s] = total
+            target = uniform[m, 0] * (total + prior * width)
+            if target < total:
+                s = search_cumulative(cumulative, 0, slots, target)
+                new, to = pair[s], place[s]
+            else:
+                to = min(int(uniform[m, 1] * width), width - 1)
+                new = cand_pair[first + to]
+            h_old = cand_weight[first + at] if weighted else 1.0
+            h_new = cand_weight[first + to] if weighted else 1.0
+            known_old, known_new = n_pair[old] / rate[old] * h_old, n_pair[new] / rate[new] * h_new
+            up = (known_new + shape[new] / rate[new] * h_new) * (known_old + prior)
+            down = (known_old + shape[old] / rate[old] * h_old) * (known_new + prior)
+            if new != old and uniform[m, 2] * down < up:
+                moves += 1
+                parent[m], choice[m] = new, to
+                if slot_of[new - base] < 0:
+                    if free < 0:
+                        free, slots = slots, slots + 1
+                    else:
+                        slot_of[pair[free] - base] = -1
+                    slot_of[new - base], pair[free] = free, new
+                    cursor[free] = lookup[0][max(pair_source[new], 0)]
+                old = new
+            n_pair[old] += 1
+        for s in range(slots):
+            slot_of[pair[s] - base] = -1
+    return moves
+
+
+@part
+def _open_slots(start, stop, base, parent, pair_source, lookup, slot_of, pair, cursor):
+    """A slot for each pair that explains one of these infections; their number."""
+    slots = 0
+    for m in range(start, stop):
+        p = parent[m]
+        if p >= 0 and slot_of[p - base] < 0:
+            slot_of[p - base], pair[slots] = slots, p
+            cursor[slots] = lookup[0][max(pair_source[p], 0)]
+            slots += 1
+    return slots
+
+
+@part
+def _extent(pointers):
+    """Length of the longest range that consecutive pointers bound."""
+    longest = 0
+    for v in range(pointers.size - 1):
+        longest = max(longest, pointers[v + 1] - pointers[v])
+    return longest
+
+
+@part
+def _typical_prior(shape, rate, start, stop):
+    """Mean shape / rate of up to 63 of these pairs, evenly spaced."""
+    step = max((stop - start) // 32, 1)
+    total, count = 0.0, 0
+    for p in range(start, stop, step):
+        total += shape[p] / rate[p]
+        count += 1
+    return total / max(count, 1)
+
+
+@kernel
+def update_swaps(
+    lookup,
+    child_ptr,
+    cand_ptr,
+    cand_pair,
+    cand_weight,
+    pair_ptr,
+    pair_source,
+    shape,
+    rate,
+    n_cand,
     uniform,
     choice,
     parent,
@@ -331,107 +297,169 @@ def update_swaps(
 
     The infection names its parent u and, uniformly, another candidate w; all infections of the
     child explained by u that w could explain go to w, and the other way round. The same
-    infection proposes the way back with the same probability. ``uniform`` (M, 2).
-    O(infections that u or w could explain) each. Writes ``choice``, ``parent`` (M,) and
-    ``n_pair`` (P,); returns the number of accepted proposals.
+    infection proposes the way back with the same probability. Infections with the same parent are
+    chained within their child, so that a proposal costs O(infections explained by u or w), and
+    most of them less: where w explains nothing and hazards are equal, the ratio is convex on the
+    log scale in the number that move, which bounds it as soon as some are known to stay.
+    ``lookup``: see `place_of`. ``n_cand`` (P,): infections that a pair could explain.
+    ``uniform`` (M, 2).
+    Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the number of accepted proposals.
     """
+    most_rows = _extent(child_ptr)
+    head = np.full(_extent(pair_ptr), -1, np.int32)  # first infection that a pair explains
+    after = np.empty(most_rows, np.int32)  # the next one with the same parent
+    place = np.empty(most_rows, np.int64)  # among its candidates, of the other of two sources
     weighted = cand_weight.size > 0
     accepted = 0
-    for m in range(cand_ptr.size - 1):
-        first = cand_ptr[m]
-        width = cand_ptr[m + 1] - first
-        if width < 2:
-            continue
-        pick = min(int(uniform[m, 0] * (width - 1)), width - 2)
-        if pick >= choice[m]:
-            pick += 1
-        a = parent[m]
-        b = cand_pair[first + pick]
-        n_ab = 0  # infections that go from a to b
-        for x in range(inc_ptr[b], inc_ptr[b + 1]):
-            if parent[inc_infection[x]] == a:
-                n_ab += 1
-        n_ba = 0
-        if n_pair[b] > 0:
-            for x in range(inc_ptr[a], inc_ptr[a + 1]):
-                if parent[inc_infection[x]] == b:
-                    n_ba += 1
-        shift = n_ab - n_ba
-        ratio = _transfer(shape, rate, n_pair, a, b, shift)
-        if weighted:
-            log_ratio = math.log(ratio) if ratio > 0.0 else -math.inf
-            log_ratio += _log_hazard_ratio(
-                a, b, cand_ptr, cand_weight, inc_ptr, inc_infection, inc_position, choice, parent
-            )
-            if not math.log(1.0 - uniform[m, 1]) < log_ratio:
+    for v in range(pair_ptr.size - 1):
+        start, stop, base = child_ptr[v], child_ptr[v + 1], pair_ptr[v]
+        for m in range(stop - 1, start - 1, -1):
+            if parent[m] >= 0:
+                after[m - start] = head[parent[m] - base]
+                head[parent[m] - base] = m - start
+        for m in range(start, stop):
+            first = cand_ptr[m]
+            width = cand_ptr[m + 1] - first
+            if width < 2:
                 continue
-        elif not uniform[m, 1] < ratio:
-            continue
-        accepted += 1
-        n_pair[a] -= shift
-        n_pair[b] += shift
-        # those that move to b are marked until the way back has been read
-        for x in range(inc_ptr[b], inc_ptr[b + 1]):
-            i = inc_infection[x]
-            if parent[i] == a:
-                parent[i] = -1
-                choice[i] = inc_position[x]
-        if n_ba > 0:
-            for x in range(inc_ptr[a], inc_ptr[a + 1]):
-                i = inc_infection[x]
-                if parent[i] == b:
-                    parent[i] = a
-                    choice[i] = inc_position[x]
-        for x in range(inc_ptr[b], inc_ptr[b + 1]):
-            i = inc_infection[x]
-            if parent[i] == -1:
-                parent[i] = b
+            pick = min(int(uniform[m, 0] * (width - 1)), width - 2)
+            if pick >= choice[m]:
+                pick += 1
+            a = parent[m]
+            b = cand_pair[first + pick]
+            limit, n_ba = uniform[m, 1], 0
+            if weighted or n_pair[b] > 0:
+                n_ab = _movable(head[a - base], start, pair_source[b], after, place, lookup)
+                n_ba = _movable(head[b - base], start, pair_source[a], after, place, lookup)
+            else:
+                n_ab = _movable_unless_hopeless(
+                    head[a - base], start, pair_source[b], after, place, lookup,
+                    limit, n_cand, shape, rate, n_pair, a, b,
+                )  # fmt: skip
+                if n_ab < 0:
+                    continue
+            moved = n_ab - n_ba
+            ratio = _transfer(shape, rate, n_pair, a, b, moved)
+            if weighted:
+                log_ratio = _log(ratio)
+                for p in (a, b):
+                    log_ratio += _log_hazard_ratio(
+                        head[p - base], start, after, place, cand_ptr, cand_weight, choice
+                    )
+                if not math.log(1.0 - limit) < log_ratio:
+                    continue
+            elif not limit < ratio:
+                continue
+            accepted += 1
+            n_pair[a] -= moved
+            n_pair[b] += moved
+            _exchange(a, b, base, start, head, after, place, choice, parent)
+        for m in range(start, stop):
+            if parent[m] >= 0:
+                head[parent[m] - base] = -1
     return accepted
 
 
-@kernel
+@part
+def _movable(row, start, source, after, place, lookup):
+    """How many of the infections chained from ``row`` another source could explain.
+
+    Writes their ``place`` among the candidates, -1 where there is none.
+    """
+    cursor = lookup[0][max(source, 0)]
+    count = 0
+    while row >= 0:
+        place[row], _ = place_of(start + row, source, cursor, lookup)
+        if place[row] >= 0:
+            count += 1
+        row = after[row]
+    return count
+
+
+@part
+def _movable_unless_hopeless(
+    row, start, source, after, place, lookup, limit, n_cand, shape, rate, n_pair, a, b
+):
+    """As `_movable`, for a pair b that explains nothing; -1 once no ratio can exceed ``limit``.
+
+    With s infections going to b the ratio is convex in s on the log scale: at most what it is for
+    one of them, or for as many as b may explain and have not been found to stay.
+    """
+    cursor = lookup[0][max(source, 0)]
+    count, left, most = 0, n_pair[a], min(n_pair[a], n_cand[b])
+    one = shape[b] * rate[a] / ((shape[a] + (left - 1)) * rate[b])
+    largest = _transfer(shape, rate, n_pair, a, b, most)
+    limit *= 1.0 - 1e-9  # rounding must not reject what the ratio itself would accept
+    while row >= 0:
+        if not limit < max(one, largest):
+            return -1
+        place[row], _ = place_of(start + row, source, cursor, lookup)
+        if place[row] >= 0:
+            count += 1
+        else:
+            left -= 1
+            if left < most:
+                gain = (shape[b] + left) * rate[a]
+                largest *= (shape[a] + (n_pair[a] - most)) * rate[b] / gain
+                most = left
+        row = after[row]
+    return count
+
+
+@part
+def _exchange(a, b, base, start, head, after, place, choice, parent):
+    """Chain the infections of two pairs anew, those with a place going to the other pair."""
+    first_a, first_b = head[a - base], head[b - base]
+    head[a - base] = head[b - base] = -1
+    for row, here, there in ((first_a, a, b), (first_b, b, a)):
+        while row >= 0:
+            following = after[row]
+            holder = here
+            if place[row] >= 0:
+                holder = there
+                choice[start + row] = place[row]
+                parent[start + row] = there
+            after[row] = head[holder - base]
+            head[holder - base] = row
+            row = following
+
+
+@part
 def _transfer(shape, rate, n_pair, a, b, shift):
     """Ratio of prod Gamma(shape + n) / rate^n when ``shift`` infections go from a to b."""
     if shift < 0:
         a, b, shift = b, a, -shift
-    ratio = 1.0
+    ratio, gain, loss, left = 1.0, 1.0, 1.0, n_pair[a] - shift
     for j in range(shift):
         # integers first: a tiny shape must not drown in them
-        gain = (shape[b] + (n_pair[b] + j)) * rate[a]
-        ratio *= gain / ((shape[a] + (n_pair[a] - 1 - j)) * rate[b])
-    return ratio
+        gain *= (shape[b] + (n_pair[b] + j)) * rate[a]
+        loss *= (shape[a] + (left + j)) * rate[b]
+        if gain < 1e-200 or gain > 1e200 or loss < 1e-200 or loss > 1e200:
+            ratio *= gain / loss
+            gain, loss = 1.0, 1.0
+    return ratio * (gain / loss)
 
 
-@kernel
-def _log_hazard_ratio(
-    a, b, cand_ptr, cand_weight, inc_ptr, inc_infection, inc_position, choice, parent
-):
-    """Log ratio of the hazards of all infections that an exchange of a and b would move."""
+@part
+def _log_hazard_ratio(row, start, after, place, cand_ptr, cand_weight, choice):
+    """Log ratio of the hazards of those infections of a chain that have a place to go to."""
     total = 0.0
-    for x in range(inc_ptr[b], inc_ptr[b + 1]):
-        i = inc_infection[x]
-        if parent[i] == a:
-            start = cand_ptr[i]
-            total += _log(cand_weight[start + inc_position[x]])
-            total -= _log(cand_weight[start + choice[i]])
-    for x in range(inc_ptr[a], inc_ptr[a + 1]):
-        i = inc_infection[x]
-        if parent[i] == b:
-            start = cand_ptr[i]
-            total += _log(cand_weight[start + inc_position[x]])
-            total -= _log(cand_weight[start + choice[i]])
+    while row >= 0:
+        if place[row] >= 0:
+            first = cand_ptr[start + row]
+            total += _log(cand_weight[first + place[row]])
+            total -= _log(cand_weight[first + choice[start + row]])
+        row = after[row]
     return total
 
 
-@kernel
+@part
 def _log(x):
     """log(x), -inf at 0: a candidate whose hazard vanishes."""
     return math.log(x) if x > 0.0 else -math.inf
 
 
-# ---------------------------------------------------------------------------------------------
-# tables, tokens, communities
-# ---------------------------------------------------------------------------------------------
+# ---------------------------------------------------------------------- tables, tokens, communities
 
 
 @kernel
@@ -450,7 +478,7 @@ def crt_tables(counts, concentration, uniform, tables):
         tables[x] = seated
 
 
-@kernel
+@part
 def search_cumulative(cumulative, start, stop, target):
     """First index in ``start:stop`` whose cumulative weight exceeds ``target``. O(log)."""
     low, high = start, stop - 1
@@ -647,9 +675,7 @@ def restricted_scan(
     return log_probability
 
 
-# ---------------------------------------------------------------------------------------------
-# running sums of the posterior
-# ---------------------------------------------------------------------------------------------
+# -------------------------------------------------------------------- running sums of the posterior
 
 
 @kernel

@@ -18,6 +18,7 @@ from cascadenet.inference.checkpoint import open_checkpoints, saved_seed
 from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.layout import Layout, build_layout
 from cascadenet.inference.sampler import Model
+from cascadenet.inference.sharded.run import check_shardable, run_sharded_chains
 from cascadenet.posterior import EdgeSums, Posterior
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ class CoupledHDP:
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         checkpoint_every: float = 60.0,
+        client: Any = None,
+        shards: int | None = None,
     ) -> CoupledHDP:
         """Sample the posterior.
 
@@ -136,7 +139,8 @@ class CoupledHDP:
             Determines every byte of the result, whatever ``n_jobs``. Drawn from the operating
             system when not given, and kept in the posterior's provenance.
         n_jobs : int, optional
-            Threads, one chain each; by default as many as there are cores.
+            Threads, one chain each, or with ``shards`` several for each; by default as many as
+            there are cores.
         progress : bool, optional
             Show a progress bar; by default where stderr is a terminal.
         checkpoint : path, optional
@@ -147,6 +151,13 @@ class CoupledHDP:
             seed where one is given.
         checkpoint_every : float
             Seconds between two checkpoints of a chain.
+        client : dask.distributed.Client or other object with a method ``submit``, optional
+            Run each chain in shards on its workers. The result does not depend on their number,
+            nor on whether some are lost meanwhile. Not with ``checkpoint``.
+        shards : int, optional
+            Run each chain in so many shards of nodes, in threads where there is no client; 8
+            where there is one. The result depends on it. At least the number of threads or
+            workers, better several times that.
 
         Returns
         -------
@@ -154,8 +165,12 @@ class CoupledHDP:
 
         Raises
         ------
+        TypeError
+            ``client`` has no method ``submit``.
         ValueError
-            Settings out of range.
+            Settings out of range, or not to be had in shards.
+        RuntimeError
+            All workers of a cluster are lost and none comes back.
         FormatError
             Data the delay model cannot explain; a damaged checkpoint or one of another run.
         OSError
@@ -171,26 +186,45 @@ class CoupledHDP:
             raise ValueError("resume=True needs checkpoint=, the folder of the run; got none")
         given = saved_seed(checkpoint) if resume and seed is None else seed
         draws, tune, chains, seed, n_jobs = check_sampling(draws, tune, chains, given, n_jobs)
+        sharded = {} if client is None and shards is None else {"shards": shards, "client": client}
+        settings = self._settings() | {"draws": draws, "tune": tune, "chains": chains}
+        if sharded:
+            settings["shards"] = _check_shards(model, shards, client, checkpoint, cascades)
+        run = {"data": cascades.fingerprint, "seed": seed, "settings": settings}
+        saved = checkpoint and open_checkpoints(checkpoint, run, chains, checkpoint_every, resume)
+        more = sharded or {"checkpoints": saved}
+        self.posterior_ = self._sample(cascades, model, settings, seed, n_jobs, progress, more)
+        _warn_unmixed(self.posterior_)
+        return self
+
+    def _sample(
+        self,
+        cascades: Cascades,
+        model: Model,
+        settings: dict[str, Any],
+        seed: int,
+        n_jobs: int,
+        progress: bool | None,
+        more: dict[str, Any],
+    ) -> Posterior:
+        """Run the chains, in shards where ``more`` says so."""
+        tune, draws, chains = settings["tune"], settings["draws"], settings["chains"]
         layout = build_layout(
             cascades, background=self.background, max_candidates=self.max_candidates
         )
         schedule = _chains.Schedule(
             tune, draws, max(self.network_draws // chains, 1), tune // HOLD_SHARE
         )
-        settings = self._settings() | {"draws": draws, "tune": tune, "chains": chains}
-        run = {"data": cascades.fingerprint, "seed": seed, "settings": settings}
-        saved = checkpoint and open_checkpoints(checkpoint, run, chains, checkpoint_every, resume)
         starts = [_chains.Start(child) for child in np.random.SeedSequence(seed).spawn(chains)]
         show = sys.stderr.isatty() if progress is None else progress
+        run_chains = run_sharded_chains if "shards" in more else _chains.run_chains
         with _chains.Progress(chains * schedule.sweeps, show) as bar:
-            records, interrupted = _chains.run_chains(
-                layout, model, schedule, starts, n_jobs=n_jobs, progress=bar, checkpoints=saved
+            records, interrupted = run_chains(
+                layout, model, schedule, starts, n_jobs=n_jobs, progress=bar, **more
             )
-        records = _same_length(records) if interrupted else records
         settings["interrupted"] = interrupted
-        self.posterior_ = collect(cascades, layout, model, records, settings, seed)
-        _warn_unmixed(self.posterior_)
-        return self
+        records = _same_length(records) if interrupted else records
+        return collect(cascades, layout, model, records, settings, seed)
 
     def edges(self, pairs: Any = None, top: int | None = None) -> pd.DataFrame:
         """Edge table of the posterior, see :meth:`cascadenet.Posterior.edges`."""
@@ -256,6 +290,19 @@ def check_sampling(
     for name, value in {"tune": tune, "seed": seed}.items():
         check_count(name, value, 0)
     return int(draws), int(tune), int(chains), int(seed), int(n_jobs)
+
+
+def _check_shards(
+    model: Model, shards: int | None, client: Any, checkpoint: Any, cascades: Cascades
+) -> int:
+    """Number of shards of a chain, once all settings are known to go with it."""
+    n_shards = check_shardable(model, shards, client)
+    if checkpoint is not None:
+        raise ValueError(
+            "checkpoint must be None with shards or client; got a folder: chains in shards keep "
+            "none, though a cluster survives the loss of workers"
+        )
+    return min(n_shards, cascades.n_nodes)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

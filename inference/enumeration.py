@@ -297,6 +297,19 @@ def gibbs_pass(data: Infections, reinforce: bool = True) -> list[Kernel]:
     ]
 
 
+def metropolis_pass(data: Infections, prior: dict[int, float]) -> list[Kernel]:
+    """All steps of the Metropolis pass over parents.
+
+    ``prior`` by child is what is proposed besides, relative to the largest hazard of an infection.
+    """
+    largest = [max(h, default=1.0) for h in data.hazards]
+    scale = [prior.get(v, 1.0) * h for v, h in zip(data.child, largest, strict=True)]
+    return [
+        lambda choice, i=i: exact.metropolis_kernel(data, i, choice, scale[i])
+        for i in range(len(data.sources))
+    ]
+
+
 def swap_pass(data: Infections) -> list[Kernel]:
     """All steps of the swap moves."""
     return [
@@ -332,6 +345,20 @@ def _mistaken(data: Infections, chain: Chain, problem: ParentProblem) -> dict[st
     return found
 
 
+def typical_priors(chain: Chain) -> dict[int, float]:
+    """Mean shape / rate of the pairs listed for each child, of which there are few."""
+    ratio, ptr = rates.gamma_shape(chain) / chain.state.rate, chain.layout.pair_ptr
+    return {v: float(ratio[ptr[v] : ptr[v + 1]].mean()) for v in np.flatnonzero(np.diff(ptr))}
+
+
+def _without_scans(chain: Chain) -> None:
+    """The update of parents as it is for infections of very many candidates."""
+    model = chain.model
+    chain.model = replace(model, scan=0)
+    rates.draw_parents(chain)
+    chain.model = model
+
+
 def _parent_cases(
     name: str, chain: Chain, data: Infections, problem: ParentProblem
 ) -> Iterator[Case]:
@@ -349,13 +376,18 @@ def _parent_cases(
     if tree:
         wrong["counts attract"] = gibbs_pass(data, reinforce=True)
     else:
-        forgets = _ForgetsToSubtract(data.sources, data.hazards, data.shape, data.rate)
+        forgets = _ForgetsToSubtract(**vars(data))
         wrong["own count not taken out"] = gibbs_pass(forgets)
     update = rates.draw_tree_parents if tree else rates.draw_parents
     kernels, starts = gibbs_pass(data, not tree), _some_states(pi)
     yield Case(update.__name__, name, pi, kernels, wrong, partial(run, update), starts)
     if tree:
         return
+    prior = typical_priors(chain)
+    wrong = {what: metropolis_pass(x, prior) for what, x in mistaken.items()}
+    wrong["own count not taken out"] = metropolis_pass(forgets, prior)
+    kernels, run_proposals = metropolis_pass(data, prior), partial(run, _without_scans)
+    yield Case("draw_parents", f"{name}, proposed", pi, kernels, wrong, run_proposals, starts)
     wrong = {what: swap_pass(x) for what, x in mistaken.items()}
     run_swaps = partial(run, rates.swap_parents)
     yield Case("swap_parents", name, pi, swap_pass(data), wrong, run_swaps, starts)

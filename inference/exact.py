@@ -168,15 +168,16 @@ class Infections:
     """What explains the infections: for each, in the order of updates, its candidates.
 
     ``sources[i]`` are the pairs that may have caused infection i (none for a seed), ``hazards[i]``
-    their hazard shapes; ``shape[p]`` and ``rate[p]`` belong to the pair's Gamma distributed rate,
-    what is remembered being part of both and the exposure part of ``rate``. An explanation is a
-    tuple: the position of each parent among the candidates, -1 for a seed.
+    their hazard shapes, ``child[i]`` its node; ``shape[p]`` and ``rate[p]`` belong to the pair's
+    Gamma distributed rate, what is remembered being part of both and the exposure part of ``rate``.
+    An explanation is a tuple: the position of each parent among the candidates, -1 for a seed.
     """
 
     sources: list[list[Pair]]
     hazards: list[list[float]]
     shape: dict[Pair, float]
     rate: dict[Pair, float]
+    child: list[int]
 
     def explanations(self) -> list[Labels]:
         """All states."""
@@ -236,14 +237,15 @@ def infections(
     rate: dict[Pair, float],
 ) -> Infections:
     """The infections of all cascades, child after child, their pairs being (source, child)."""
-    sources, hazards = [], []
+    sources, hazards, child = [], [], []
     for v in range(n_nodes):
         for story in tales:
             if story.time(v) < math.inf:
+                child.append(v)
                 found = candidates(story, v, limit, background)
                 sources.append([(u, v) for u, _ in found])
                 hazards.append([1.0 if u < 0 else hazard(delay) for u, delay in found])
-    return Infections(sources, hazards, shape, rate)
+    return Infections(sources, hazards, shape, rate, child)
 
 
 def parent_kernel(data: Infections, i: int, choice: Labels, reinforce: bool = True) -> Law:
@@ -255,6 +257,31 @@ def parent_kernel(data: Infections, i: int, choice: Labels, reinforce: bool = Tr
         (*choice[:i], position, *choice[i + 1 :]): weight / sum(weights)
         for position, weight in enumerate(weights)
     }
+
+
+def proposal_weights(data: Infections, i: int, choice: Labels, prior: float) -> list[float]:
+    """Weights with which the candidates of infection i are proposed: n / rate h, plus ``prior``."""
+    n = data.counts(choice, without=i)
+    return [
+        n[p] / data.rate[p] * h + prior
+        for p, h in zip(data.sources[i], data.hazards[i], strict=True)
+    ]
+
+
+def metropolis_kernel(data: Infections, i: int, choice: Labels, prior: float) -> Law:
+    """Outcomes of a proposal by `proposal_weights`, accepted so that the posterior stays."""
+    if not data.sources[i]:
+        return {choice: 1.0}
+    target, weight = data.weights(choice, i), proposal_weights(data, i, choice, prior)
+    here = choice[i]
+    outcomes: Law = defaultdict(float)
+    for there, proposed in enumerate(weight):
+        ratio = 1.0
+        if target[here] > 0.0:
+            ratio = target[there] * weight[here] / (target[here] * proposed)
+        outcomes[(*choice[:i], there, *choice[i + 1 :])] += proposed / sum(weight) * min(ratio, 1.0)
+    outcomes[choice] += 1.0 - sum(outcomes.values())
+    return dict(outcomes)
 
 
 def swap_kernel(data: Infections, i: int, choice: Labels) -> Law:

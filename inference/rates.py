@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import gammaln
@@ -35,7 +35,7 @@ def _ground_prior_rate(chain: Chain, d0: float) -> np.ndarray:
     return d0 + take(chain.carried.exposure, chain.layout.pair_ptr[:-1])
 
 
-def _update_parents(chain: Chain, *, reinforce: bool) -> None:
+def _scan_parents(chain: Chain, scan: int, *, reinforce: bool) -> None:
     layout, state = chain.layout, chain.state
     _kernels.update_parents(
         layout.child_ptr,
@@ -46,6 +46,7 @@ def _update_parents(chain: Chain, *, reinforce: bool) -> None:
         gamma_shape(chain),
         state.rate,
         reinforce,
+        scan,
         chain.rng.random(layout.n_infections),
         state.choice,
         state.parent,
@@ -53,23 +54,47 @@ def _update_parents(chain: Chain, *, reinforce: bool) -> None:
     )
 
 
+def _lookup(chain: Chain) -> tuple[Any, ...]:
+    """First arguments of the kernels that look candidates up instead of scanning them."""
+    layout = chain.layout
+    return (
+        layout.lookup,
+        layout.child_ptr,
+        layout.cand_ptr,
+        layout.cand_pair,
+        chain.state.cand_weight,
+        layout.pair_ptr,
+        layout.pair_source,
+        gamma_shape(chain),
+        chain.state.rate,
+    )
+
+
 def draw_parents(chain: Chain) -> None:
-    """Parents given the network, rates integrated out (3.1)."""
-    _update_parents(chain, reinforce=True)
+    """Parents given the network, rates integrated out (3.1).
+
+    Infections with very many candidates take the outcome of a Metropolis proposal instead of a draw
+    from all, whose cost would grow with their number.
+    """
+    layout, state, scan = chain.layout, chain.state, chain.model.scan
+    _scan_parents(chain, scan, reinforce=True)
+    if layout.widest > scan:
+        _kernels.propose_parents(
+            *_lookup(chain),
+            scan,
+            chain.rng.random((layout.n_infections, 3)),
+            state.choice,
+            state.parent,
+            state.n_pair,
+        )
 
 
 def swap_parents(chain: Chain) -> None:
     """Exchange of what two sources explain in one child (3.1b)."""
     layout, state = chain.layout, chain.state
     _kernels.update_swaps(
-        layout.cand_ptr,
-        layout.cand_pair,
-        state.cand_weight,
-        layout.inc_ptr,
-        layout.inc_infection,
-        layout.inc_position,
-        gamma_shape(chain),
-        state.rate,
+        *_lookup(chain),
+        layout.n_cand,
         chain.rng.random((layout.n_infections, 2)),
         state.choice,
         state.parent,
@@ -311,7 +336,7 @@ def set_tree_weight(chain: Chain) -> None:
 
 def draw_tree_parents(chain: Chain) -> None:
     """Parents of the tree likelihood: independent given the network, an exact tree draw (4)."""
-    _update_parents(chain, reinforce=False)
+    _scan_parents(chain, chain.layout.n_nodes, reinforce=False)
 
 
 def update_nu(chain: Chain) -> None:

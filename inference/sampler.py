@@ -33,6 +33,7 @@ class Model:
     background: bool = False
     balance_exposure: bool = True
     reserve: float = 0.0  # base mass of the open-world atom, 0 for a closed world
+    scan: int = 400  # mean candidates of a child's infections up to which all are weighed
     token_passes: int = 3
     split_merges: int = 10
     alpha_prior: tuple[float, float] = (1.0, 1.0)

@@ -26,6 +26,7 @@ from cascadenet.inference.exact import (  # noqa: F401 (tests use all of them)
     exposure,
     hazard,
     infections,
+    proposal_weights,
     side_probability,
     typical_delay,
 )
@@ -66,15 +67,59 @@ def is_listed(tales: list[Story], source: int, child: int, limit: int | None) ->
 # ------------------------------------------------------------------------------------------ parents
 
 
+def is_wide(data: Infections, i: int, scan: int) -> bool:
+    """Whether the infections of the child of infection i have more than `scan` candidates."""
+    widths = [len(s) for s, v in zip(data.sources, data.child, strict=True) if v == data.child[i]]
+    return sum(widths) > scan * len(widths)
+
+
 def draw_parents(
-    data: Infections, choice: Sequence[int], uniform: Sequence[float], reinforce: bool
+    data: Infections, choice: Sequence[int], uniform: Sequence[float], reinforce: bool, scan: int
 ) -> tuple[int, ...]:
-    """One Gibbs pass over all infections."""
+    """One Gibbs pass over all infections of children with few candidates."""
     new = list(choice)
     for i, sources in enumerate(data.sources):
-        if sources:
+        if sources and not is_wide(data, i, scan):
             new[i] = first_above(data.weights(new, i, reinforce), uniform[i])
     return tuple(new)
+
+
+def propose_parents(
+    data: Infections, choice: Sequence[int], scan: int, uniform: Sequence[Sequence[float]]
+) -> tuple[tuple[int, ...], int]:
+    """A proposal for each infection of children with many candidates; how many were moves."""
+    new, moves = list(choice), 0
+    places: dict[int, list] = {}  # by child: pairs in the order in which they are gone through
+    for sources, position in zip(data.sources, choice, strict=True):
+        if sources:
+            held = places.setdefault(sources[0][1], [])
+            if sources[position] not in held:
+                held.append(sources[position])
+    for i, sources in enumerate(data.sources):
+        if len(sources) < 2 or not is_wide(data, i, scan):
+            continue
+        held = places[data.child[i]]
+        listed = [p for p in data.shape if p[1] == data.child[i]]
+        prior = sum(data.shape[p] / data.rate[p] for p in listed) / len(listed)
+        n, target = data.counts(new, without=i), data.weights(new, i)
+        proposed = proposal_weights(data, i, tuple(new), prior)
+        used = [proposed[sources.index(p)] - prior if p in sources else 0.0 for p in held]
+        share = sum(used) / sum(proposed)
+        if uniform[i][0] < share:
+            to = sources.index(held[first_above(used, uniform[i][0] / share)])
+        else:
+            to = int(uniform[i][1] * len(sources))
+        old = new[i]
+        ratio = target[to] * proposed[old] / (target[old] * proposed[to])
+        if to != old and uniform[i][2] < ratio:
+            new[i], moves = to, moves + 1
+            if sources[to] not in held:
+                free = [x for x, p in enumerate(held) if n[p] == 0 and p != sources[old]]
+                if free:
+                    held[free[-1]] = sources[to]
+                else:
+                    held.append(sources[to])
+    return tuple(new), moves
 
 
 def draw_swaps(

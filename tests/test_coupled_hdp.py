@@ -63,6 +63,22 @@ def assert_finite(posterior: Posterior) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"shards": 0}, ValueError, "shards must be an integer of at least 1; got 0"),
+        ({"shards": 2, "checkpoint": "x"}, ValueError, "checkpoint must be None with shards"),
+        ({"client": 3}, TypeError, "client must have a method submit, such as .*; got int"),
+    ],
+)
+def test_shards_that_cannot_be(cascades, tmp_path, given, kind, message):
+    if "checkpoint" in given:
+        given = given | {"checkpoint": tmp_path / "saved"}
+    with pytest.raises(kind, match=message):
+        cn.CoupledHDP().fit(cascades, **SHORT, **given)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"likelihood": "trees"}, "likelihood must be one of survival, tree; got 'trees'"),

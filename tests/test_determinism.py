@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import warnings
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,10 @@ KINDS = {
         lambda: cn.CoupledHDP(prior="flat", delay="lognormal", max_candidates=3),
         ("--prior", "flat", "--delay", "lognormal", "--max-candidates", "3"),
     ),
+    "shards": (
+        lambda: cn.CoupledHDP(delay="decay", background=True),
+        ("--delay", "decay", "--background", "--shards", "3"),
+    ),
     "tree": (
         lambda: cn.CoupledHDP(likelihood="tree", delay="rayleigh"),
         ("--likelihood", "tree", "--delay", "rayleigh"),
@@ -54,6 +59,7 @@ KINDS = {
         ("--intervals", "2", "--support", "0.1", "--background", "--delay", "decay"),
     ),
 }
+MORE = {"shards": {"shards": 3}}  # arguments of fit
 SLOW_WITHOUT_COMPILER = "dynamic, forgetting chosen"  # six pilot fits an interval
 
 
@@ -67,12 +73,15 @@ def write_cascades(path: Path, seed: int) -> None:
     pd.DataFrame(rows, columns=["cascade", "node", "time"]).to_csv(path, index=False)
 
 
-def fit_and_save(folder: Path, name: str, n_jobs: int, seed: int = SEED) -> bytes:
+def fit_and_save(
+    folder: Path, name: str, n_jobs: int, seed: int = SEED, client: Executor | None = None
+) -> bytes:
     """The saved posterior of a kind of model, fitted in this process."""
+    given = SHORT | MORE.get(name, {}) | ({} if client is None else {"client": client})
     cascades = cn.Cascades.read_csv(folder / "cascades.csv", window=3.0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the chains have not mixed")
-        model = KINDS[name][0]().fit(cascades, **SHORT, seed=seed, n_jobs=n_jobs, progress=False)
+        model = KINDS[name][0]().fit(cascades, **given, seed=seed, n_jobs=n_jobs, progress=False)
     path = folder / f"{name}-{n_jobs}-{seed}.npz"
     model.posterior_.save(path)
     return path.read_bytes()
@@ -90,10 +99,17 @@ def reference(folder: Path) -> dict[str, bytes]:
     return {name: fit_and_save(folder, name, 1) for name in KINDS}
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if "dynamic" in name])
+@pytest.mark.parametrize("name", [n for n in KINDS if "dynamic" in n or n in MORE])
 def test_two_threads(folder: Path, reference: dict[str, bytes], name: str) -> None:
-    """Of networks that change; four threads come with the command line."""
+    """Of networks that change and of shards; four threads come with the command line."""
     assert fit_and_save(folder, name, 2) == reference[name]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_executor(folder: Path, reference: dict[str, bytes], workers: int) -> None:
+    """As a cluster's client, whose own tests are in test_cluster.py."""
+    with ThreadPoolExecutor(workers) as pool:
+        assert fit_and_save(folder, "shards", 1, client=pool) == reference["shards"]
 
 
 def test_without_the_compiler(folder: Path, reference: dict[str, bytes]) -> None:

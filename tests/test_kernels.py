@@ -7,6 +7,7 @@ either way.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -118,10 +119,10 @@ def test_incidence_is_the_transpose_of_the_candidates(cascades, background, limi
     for row, pairs in enumerate(candidate_rows(layout, layout.cand_pair)):
         for position, p in enumerate(pairs):
             expected[p].append((row, position))
+    ptr, infection, place = layout.incidence
     for p in range(layout.n_pairs):
-        inside = slice(layout.inc_ptr[p], layout.inc_ptr[p + 1])
-        found = zip(layout.inc_infection[inside], layout.inc_position[inside], strict=True)
-        assert list(found) == expected[p]
+        inside = slice(ptr[p], ptr[p + 1])
+        assert list(zip(infection[inside], place[inside], strict=True)) == expected[p]
 
 
 # ------------------------------------------------------------------------------------------ parents
@@ -156,7 +157,7 @@ def explained(cascades, background, limit, weighted, rng):
         dict(zip(keys, shape.tolist(), strict=True)),
         dict(zip(keys, rate.tolist(), strict=True)),
     )
-    data = naive.Infections(data.sources, hazards, data.shape, data.rate)
+    data = dataclasses.replace(data, hazards=hazards)
     return layout, (shape, rate, cand_weight), (choice, parent, n_pair), data
 
 
@@ -179,9 +180,33 @@ def assert_explains(layout: Layout, data: naive.Infections, moved, expected) -> 
     assert n_pair.tolist() == [counts[key] for key in keys]
 
 
+def lookup(layout: Layout, shape, rate, cand_weight) -> tuple:
+    """First arguments of the kernels that look candidates up."""
+    return (
+        layout.lookup,
+        layout.child_ptr,
+        layout.cand_ptr,
+        layout.cand_pair,
+        cand_weight,
+        layout.pair_ptr,
+        layout.pair_source,
+        shape,
+        rate,
+    )
+
+
 @CASES
-@given(naive.cascade_sets(), st.booleans(), LIMITS, st.booleans(), st.booleans(), SEEDS)
-def test_parents(cascades, background, limit, weighted, reinforce, case):
+@given(
+    naive.cascade_sets(),
+    st.booleans(),
+    LIMITS,
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 6),
+    SEEDS,
+)
+def test_parents(cascades, background, limit, weighted, reinforce, scan, case):
+    """Infections of children with more candidates than `scan` on average keep their parents."""
     rng = np.random.default_rng(case)
     layout, (shape, rate, cand_weight), moved, data = explained(
         cascades, background, limit, weighted, rng
@@ -197,39 +222,58 @@ def test_parents(cascades, background, limit, weighted, reinforce, case):
         shape,
         rate,
         reinforce,
+        scan,
         uniform,
         *moved,
     )
-    expected = naive.draw_parents(data, before, uniform.tolist(), reinforce)
+    expected = naive.draw_parents(data, before, uniform.tolist(), reinforce, scan)
     assert_explains(layout, data, moved, expected)
 
 
 @CASES
-@given(naive.cascade_sets(max_cascades=5), st.booleans(), LIMITS, st.booleans(), SEEDS)
+@given(
+    naive.cascade_sets(max_cascades=6),
+    st.booleans(),
+    LIMITS,
+    st.booleans(),
+    st.integers(0, 3),
+    SEEDS,
+)
+def test_proposed_parents(cascades, background, limit, weighted, scan, case):
+    rng = np.random.default_rng(case)
+    layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
+    uniform = rng.random((layout.n_infections, 3))
+    before = as_explanation(layout, moved[0])
+    moves = _kernels.propose_parents(*lookup(layout, *parameters), scan, uniform, *moved)
+    expected, expected_moves = naive.propose_parents(data, before, scan, uniform.tolist())
+    assert_explains(layout, data, moved, expected)
+    assert moves == expected_moves
+
+
+@CASES
+@given(naive.cascade_sets(max_cascades=6), st.booleans(), LIMITS, st.booleans(), SEEDS)
 def test_swaps(cascades, background, limit, weighted, case):
     rng = np.random.default_rng(case)
-    layout, (shape, rate, cand_weight), moved, data = explained(
-        cascades, background, limit, weighted, rng
-    )
+    layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
     uniform = rng.random((layout.n_infections, 2))
     before = as_explanation(layout, moved[0])
-    accepted = _kernels.update_swaps(
-        layout.cand_ptr,
-        layout.cand_pair,
-        cand_weight,
-        layout.inc_ptr,
-        layout.inc_infection,
-        layout.inc_position,
-        shape,
-        rate,
-        uniform,
-        *moved,
-    )
+    accepted = _kernels.update_swaps(*lookup(layout, *parameters), layout.n_cand, uniform, *moved)
     if weighted:
         uniform[:, 1] = 1.0 - uniform[:, 1]  # there the decision is made on the log scale
     expected, expected_accepted = naive.draw_swaps(data, before, uniform.tolist())
     assert_explains(layout, data, moved, expected)
     assert accepted == expected_accepted
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.floats(-30, 3), st.floats(-30, 3), SEEDS)
+def test_ratio_of_a_transfer_is_bounded_by_its_ends(n, more, log_a, log_b, case):
+    """On which the early rejection of swaps rests: convex on the log scale."""
+    rng = np.random.default_rng(case)
+    shape, rate = np.exp([log_a, log_b]), rng.gamma(1.0, size=2) + 0.01
+    n_pair = np.array([n + more, 0], np.int32)
+    ratios = [_kernels._transfer(shape, rate, n_pair, 0, 1, s) for s in range(1, n + more + 1)]
+    for most in range(1, len(ratios) + 1):
+        assert max(ratios[:most]) <= max(ratios[0], ratios[most - 1]) * (1.0 + 1e-9)
 
 
 @CASES

@@ -27,9 +27,8 @@ ARRAYS = (
     "pair_ptr",
     "pair_source",
     "pair_child",
-    "inc_ptr",
-    "inc_infection",
-    "inc_position",
+    "cand_start",
+    "cand_stop",
 )
 
 

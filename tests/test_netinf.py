@@ -152,11 +152,9 @@ def test_epsilon_and_rate_are_those_of_the_oracle(small):
 def eager(layout, weight: np.ndarray, n_edges: int) -> tuple[list[int], list[float]]:
     """Greedy choice that computes every gain before every edge, sums in the order of the rows."""
     best = np.zeros(layout.n_infections)
-    at = [
-        layout.cand_ptr[layout.inc_infection[a:b]] + layout.inc_position[a:b]
-        for a, b in itertools.pairwise(layout.inc_ptr)
-    ]
-    rows = [layout.inc_infection[a:b] for a, b in itertools.pairwise(layout.inc_ptr)]
+    ptr, infection, place = layout.incidence
+    rows = [infection[a:b] for a, b in itertools.pairwise(ptr)]
+    at = [layout.cand_ptr[infection[a:b]] + place[a:b] for a, b in itertools.pairwise(ptr)]
     chosen, gains = [], []
     gain = np.full(layout.n_pairs, -1.0)
     while len(chosen) < n_edges:

@@ -191,14 +191,14 @@ def kernel_files_stand_alone(module: Module) -> Iterator[Finding]:
 
 
 def kernels_are_compiled_by_one_policy(module: Module) -> Iterator[Finding]:
-    """Every function of a kernel file is decorated ``@kernel``, which alone configures numba."""
+    """Every function of a kernel file is a ``@kernel`` or a ``@part``, which configure numba."""
     if module.name != KERNELS:
         return
     for node in module.tree.body:
         if not isinstance(node, Function):
             yield from ((n.lineno, f"numba.{n.attr}") for n in numba_uses(node))
-        elif node.name != "kernel":
-            if decorators(node) != {"kernel"}:
+        elif node.name not in ("kernel", "part"):
+            if decorators(node) not in ({"kernel"}, {"part"}):
                 yield node.lineno, f"{node.name} is not decorated with @kernel"
             yield from ((n.lineno, f"numba.{n.attr} outside kernel()") for n in numba_uses(node))
 

@@ -385,7 +385,7 @@ class _Problem:
             cumulative=delay.cumulative(layout.cand_delay, theta),
             infection_full=delay.cumulative(watched, theta),
             log_scale=np.bincount(infected_in, largest, minlength=cascades.n_cascades),
-            usable=np.diff(layout.inc_ptr) > 0,
+            usable=np.bincount(layout.cand_pair, minlength=layout.n_pairs) > 0,
             penalty=penalty,
         )
 

@@ -152,8 +152,7 @@ class NetInf(Baseline):
         outside = _time_at_risk(cascades) / layout.unit
         path = self._search(layout, weight, log_hazard, exposure, outside)
         n_pair = np.zeros(layout.n_pairs, np.int64)
-        incidence = (layout.inc_ptr, layout.inc_infection, layout.inc_position)
-        _kernels.explain(path, layout.cand_ptr, weight, *incidence, n_pair)
+        _kernels.explain(path, layout.cand_ptr, weight, *layout.incidence, n_pair)
         self._cascades = cascades
         self._source, self._target = layout.pair_source, layout.pair_child
         prob = np.zeros(layout.n_pairs)
@@ -186,9 +185,7 @@ class NetInf(Baseline):
             layout.cand_ptr,
             weight,
             log_hazard,
-            layout.inc_ptr,
-            layout.inc_infection,
-            layout.inc_position,
+            *layout.incidence,
             layout.pair_child,
             exposure,
             outside,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cascadenet.errors import FormatError
-from cascadenet.inference import _kernels
+from cascadenet.inference.layout import _kernels
 
 if TYPE_CHECKING:
     from cascadenet.cascades import Cascades
@@ -41,12 +41,12 @@ class Layout:
         Candidate parents of each row; seeds have none.
     cand_pair : int32 array, shape (Q,)
         Pair of each candidate.
+    cand_start, cand_stop : int64 array, shape (M,)
+        The same as a range of the flat arrays of the cascades, the background left out.
     pair_ptr : int64 array, shape (N + 1,)
         Pairs into node v.
     pair_source, pair_child : int32 array, shape (P,)
         Source (-1: the background) and child of each pair.
-    inc_ptr, inc_infection, inc_position : arrays, shapes (P + 1,), (Q,), (Q,)
-        For each pair, the infections it could explain and its position among their candidates.
     background : bool
         Whether every child has a background source, first among its pairs and candidates.
     n_cut : int
@@ -61,12 +61,11 @@ class Layout:
     infection: np.ndarray
     cand_ptr: np.ndarray
     cand_pair: np.ndarray
+    cand_start: np.ndarray
+    cand_stop: np.ndarray
     pair_ptr: np.ndarray
     pair_source: np.ndarray
     pair_child: np.ndarray
-    inc_ptr: np.ndarray
-    inc_infection: np.ndarray
-    inc_position: np.ndarray
     _offset: np.ndarray = field(repr=False)
     _cascade: np.ndarray = field(repr=False)
     _node: np.ndarray = field(repr=False)
@@ -85,6 +84,19 @@ class Layout:
     def n_infections(self) -> int:
         """Number of infections, seeds included."""
         return self.infection.size
+
+    @property
+    def lookup(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+        """What tells where a source stands among an infection's candidates, for the kernels."""
+        ends = self.child_ptr, self.infection, self.cand_start, self.cand_stop
+        return (*ends, int(self.background))
+
+    @cached_property
+    def widest(self) -> float:
+        """Largest mean number of candidates that a node's infections have."""
+        infections = np.diff(self.child_ptr)
+        candidates = np.diff(self.cand_ptr[self.child_ptr])
+        return float((candidates / np.maximum(infections, 1)).max(initial=0.0))
 
     def delays(self) -> np.ndarray:
         """Delay of every candidate, internal unit, float64 (Q,); a background one's since the
@@ -108,6 +120,25 @@ class Layout:
     def cand_delay(self) -> np.ndarray:
         """The delays, kept for models that need them at every sweep."""
         return self.delays()
+
+    @cached_property
+    def n_cand(self) -> np.ndarray:
+        """Infections that each pair could explain, int32 (P,)."""
+        return np.bincount(self.cand_pair, minlength=self.n_pairs).astype(np.int32)
+
+    @cached_property
+    def incidence(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For each pair, the infections it could explain and its places among their candidates.
+
+        Returns
+        -------
+        ptr : int64 array, shape (P + 1,)
+        infection, place : int32 array, shape (Q,)
+        """
+        ptr = _pointers(self.n_cand)
+        infection, place = (np.empty(self.cand_pair.size, np.int32) for _ in "ab")
+        _kernels.fill_incidence(self.cand_ptr, self.cand_pair, ptr[:-1].copy(), infection, place)
+        return ptr, infection, place
 
     def exposure(self, delay: Delay, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Exposure of the listed pairs and, for all others, of each source.
@@ -228,7 +259,10 @@ def build_layout(
     pair_ptr, pair_source = _list_pairs(met, first_cand, background)
     if listed is not None:
         pair_ptr, pair_source = _with_pairs(pair_ptr, pair_source, listed)
-    candidates = _list_candidates(met, n_earlier, first_cand, pair_ptr, pair_source, background)
+    cand_ptr, cand_pair = _list_candidates(
+        met, n_earlier, first_cand, pair_ptr, pair_source, background
+    )
+    cascade_start = offset[cascade[infection]]
     layout = Layout(
         n_nodes=cascades.n_nodes,
         unit=1.0,
@@ -239,7 +273,10 @@ def build_layout(
         pair_ptr=pair_ptr,
         pair_source=pair_source,
         pair_child=np.repeat(np.arange(cascades.n_nodes, dtype=np.int32), np.diff(pair_ptr)),
-        **candidates,
+        cand_ptr=cand_ptr,
+        cand_pair=cand_pair,
+        cand_start=cascade_start + first_cand[infection],
+        cand_stop=cascade_start + n_earlier[infection],
         _offset=offset,
         _cascade=cascade,
         _node=node,
@@ -294,35 +331,16 @@ def _list_candidates(
     pair_ptr: np.ndarray,
     pair_source: np.ndarray,
     background: bool,
-) -> dict[str, np.ndarray]:
-    """Candidates of each infection, and for each pair the infections it could explain."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates of each infection: pointers (M + 1,) and pairs (Q,)."""
     width = n_earlier - first_cand
     width += (n_earlier > 0) & background
     cand_ptr = _pointers(width[met[1]])
     cand_pair = np.empty(cand_ptr[-1], np.int32)
-    pair_width = np.zeros(pair_source.size, np.int64)
     _kernels.fill_candidates(
-        *met,
-        n_earlier,
-        first_cand,
-        pair_ptr,
-        pair_source,
-        background,
-        cand_ptr,
-        cand_pair,
-        pair_width,
+        *met, n_earlier, first_cand, pair_ptr, pair_source, background, cand_ptr, cand_pair
     )
-    inc_ptr = _pointers(pair_width)
-    inc_infection = np.empty(cand_pair.size, np.int32)
-    inc_position = np.empty(cand_pair.size, np.int32)
-    _kernels.fill_incidence(cand_ptr, cand_pair, inc_ptr[:-1].copy(), inc_infection, inc_position)
-    return {
-        "cand_ptr": cand_ptr,
-        "cand_pair": cand_pair,
-        "inc_ptr": inc_ptr,
-        "inc_infection": inc_infection,
-        "inc_position": inc_position,
-    }
+    return cand_ptr, cand_pair
 
 
 def _pointers(counts: np.ndarray) -> np.ndarray:

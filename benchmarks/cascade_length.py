@@ -1,0 +1,146 @@
+"""Cost of the parent and swap updates as cascades grow longer; figures of docs/benchmarks.md.
+
+    python benchmarks/cascade_length.py [--infections 100000] [--longest 3000]
+    python benchmarks/cascade_length.py large [--infections 1000000]
+
+A random network of 4000 nodes with eight targets each; cascades spread over it from random seeds
+until so many nodes are infected, where watching ends. The number of infections is the same for
+every length. `scanned` draws a parent from all candidates, `proposed` by Metropolis proposals;
+`update` is what the sampler does. Nanoseconds of CPU time per infection with a choice, medians of
+seven passes on warm kernels, all from one state after some sweeps; and million infections a second.
+
+`large`: 100 000 nodes and cascades of 30; seconds of building the layout and of each update of a
+sweep, and peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import cascadenet as cn
+from cascadenet.delays import get_delay
+from cascadenet.inference import rates
+from cascadenet.inference.layout import build_layout
+from cascadenet.inference.sampler import Chain, Model
+
+NODES, TARGETS = 4000, 8
+EVERYTHING = 10**9  # no infection has so many candidates
+LENGTHS = (30, 100, 300, 1000, 3000)
+
+
+def cascades_of_length(
+    length: int, infections: int, seed: int, n_nodes: int = NODES
+) -> cn.Cascades:
+    """Cascades watched until `length` nodes are infected, `infections` infections in all."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(n_nodes, size=(n_nodes, TARGETS))
+    rate = rng.uniform(0.2, 2.0, (n_nodes, TARGETS))
+    nodes, times, horizons = [], [], []
+    for _ in range(max(infections // length, 1)):
+        due = [(0.0, int(rng.integers(n_nodes)))]
+        infected: dict[int, float] = {}
+        while due and len(infected) < length:
+            now, u = heapq.heappop(due)
+            if u in infected:
+                continue
+            infected[u] = now
+            reached = now + rng.standard_exponential(TARGETS) / rate[u]
+            for when, v in zip(reached.tolist(), targets[u].tolist(), strict=True):
+                if v not in infected:
+                    heapq.heappush(due, (when, v))
+        nodes.append(list(infected))
+        times.append(list(infected.values()))
+        horizons.append(times[-1][-1])
+    offset = np.concatenate([[0], np.cumsum([len(x) for x in nodes])])
+    return cn.Cascades.from_arrays(
+        range(n_nodes), offset, np.concatenate(nodes), np.concatenate(times), horizons
+    )
+
+
+def seconds(update: Callable[[Chain], None], chain: Chain) -> float:
+    """CPU time of one pass, median of seven."""
+    update(chain)
+    times = []
+    for _ in range(7):
+        begin = time.process_time()
+        update(chain)
+        times.append(time.process_time() - begin)
+    return statistics.median(times)
+
+
+def measure(length: int, infections: int) -> dict[str, float]:
+    """A row of the table."""
+    layout = build_layout(cascades_of_length(length, infections, seed=length))
+    model = Model(get_delay("exponential"))
+    chain = Chain(layout, model, np.random.default_rng(1))
+    for _ in range(5):
+        chain.sweep()
+    some = np.count_nonzero(np.diff(layout.cand_ptr) > 1)
+    row = {"length": length, "candidates": np.diff(layout.cand_ptr).mean()}
+    for name, scan in (("scanned", EVERYTHING), ("proposed", 0), ("update", model.scan)):
+        chain.model = replace(model, scan=scan)
+        row[name] = 1e9 * seconds(rates.draw_parents, chain) / some
+    row["swaps"] = 1e9 * seconds(rates.swap_parents, chain) / some
+    return row | {"million/s": 1e3 / row["update"], "swaps, million/s": 1e3 / row["swaps"]}
+
+
+def large(infections: int, sweeps: int = 5) -> None:
+    """Print what a chain costs on many nodes and infections."""
+    cascades = cascades_of_length(30, infections, seed=1, n_nodes=100_000)
+    print(f"{cascades}; {peak_memory():.0f} MB before the fit")
+    begin = time.process_time()
+    layout = build_layout(cascades)
+    print(
+        f"{layout.cand_pair.size} candidates, {layout.n_pairs} pairs; "
+        f"layout {time.process_time() - begin:.1f} s"
+    )
+    chain = Chain(layout, Model(get_delay("exponential")), np.random.default_rng(1))
+    chain.sweep()
+    spent: dict[str, list[float]] = {update.__name__: [] for update in chain.updates}
+    for _ in range(sweeps):
+        for update in chain.updates:
+            begin = time.process_time()
+            update(chain)
+            spent[update.__name__].append(time.process_time() - begin)
+    table = pd.Series({name: statistics.median(x) for name, x in spent.items()})
+    print(table.round(2).to_string())
+    print(f"a sweep {table.sum():.1f} s; peak memory {peak_memory():.0f} MB")
+
+
+def peak_memory() -> float:
+    """Peak resident memory of this process in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="?", choices=("large",))
+    parser.add_argument("--infections", type=int)
+    parser.add_argument("--longest", type=int, default=LENGTHS[-1])
+    options = parser.parse_args()
+    if options.part:
+        large(options.infections or 1_000_000)
+        return
+    rows = []
+    for length in LENGTHS:
+        if length <= options.longest:
+            rows.append(measure(length, options.infections or 100_000))
+            print(rows[-1], file=sys.stderr, flush=True)
+    print(pd.DataFrame(rows).round(1).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

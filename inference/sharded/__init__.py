@@ -1,0 +1,1 @@
+"""One chain on several threads or machines: its children in shards, the prior in one place."""
