@@ -42,7 +42,6 @@ from cascadenet.inference import chains, communities, rates, sampler
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Model
 from cascadenet.inference.sharded import cluster as clusters
-from cascadenet.inference.sharded import parents
 from cascadenet.inference.sharded.cluster import Cluster
 from cascadenet.inference.sharded.coordinator import Coordinator
 from cascadenet.inference.sharded.hosts import Hosts, LocalHosts, Plan
@@ -272,8 +271,8 @@ def loss(plan: Plan, options: argparse.Namespace) -> bool:
 
 # where a function is, its name, and what its cost grows with
 COSTS: tuple[tuple[Any, str, str], ...] = (
-    (parents, "draw_parents", "shards: candidates up to 100 an infection"),
-    (parents, "swap_parents", "shards: infections"),
+    (rates, "draw_parents", "shards: candidates up to 400 an infection"),
+    (rates, "swap_parents", "shards: infections"),
     (sampler, "refresh_shape", "shards: pairs x K"),
     (Shard, "_by_shape", "shards: pairs, 5 values of b"),
     (Shard, "sums", "shards: used pairs"),
