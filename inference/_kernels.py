@@ -496,6 +496,7 @@ def thin_phantoms(
     community,
     cumulative_sender,
     cumulative_receiver,
+    first,
     n_nodes,
     pair_ptr,
     pair_source,
@@ -511,20 +512,18 @@ def thin_phantoms(
 ):
     """Endpoints of phantom tokens and whether exposure balancing keeps them (3.4).
 
-    ``community`` (T,); ``cumulative_*`` (K, N') running sums of each community's endpoint
-    distributions; a token is kept with probability ``1 - log(1 + E/b) / log_max``, with b from
-    ``pair_prior`` (P,) for listed pairs and ``node_prior`` (N,) for others, or (1,) where it is
-    the same for all. Endpoints beyond ``n_nodes`` (the open-world reserve) and self-pairs have
-    no exposure. O(T log N).
+    ``community`` (T,); ``cumulative_sender`` (K, N') and ``cumulative_receiver`` (K, n): running
+    sums of each community's senders, and of its receivers from node ``first`` on. A token is
+    kept with probability ``1 - log(1 + E/b) / log_max``, with b from ``pair_prior`` (P,) for listed
+    pairs and ``node_prior`` (N,) for others, or (1,) where it is the same for all. Endpoints beyond
+    ``n_nodes`` (the open-world reserve) and self-pairs have no exposure. O(T log N).
     ``uniform`` (T, 3). Writes ``sender``, ``receiver`` (T,) and ``keep`` (T,) bool.
     """
-    size = cumulative_sender.shape[1]
     for t in range(community.size):
-        k = community[t]
-        row = cumulative_sender[k]
-        u = search_cumulative(row, 0, size, uniform[t, 0] * row[size - 1])
-        row = cumulative_receiver[k]
-        v = search_cumulative(row, 0, size, uniform[t, 1] * row[size - 1])
+        row = cumulative_sender[community[t]]
+        u = search_cumulative(row, 0, row.size, uniform[t, 0] * row[row.size - 1])
+        row = cumulative_receiver[community[t]]
+        v = first + search_cumulative(row, 0, row.size, uniform[t, 1] * row[row.size - 1])
         e = 0.0
         if u != v and u < n_nodes and v < n_nodes:
             e = node_full[u] / node_prior[u if node_prior.size > 1 else 0]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -363,11 +364,16 @@ def run_chains(
             pool.submit(run_chain, layout, model, schedule, start, progress, saved)
             for start, saved in zip(starts, checkpoints or [None] * len(starts), strict=True)
         ]
-        try:
-            wait(running, return_when=FIRST_EXCEPTION)
-        except KeyboardInterrupt:
-            progress.stopped = True
-        finally:
-            if any(future.done() and future.exception() for future in running):
-                progress.stopped = True  # the others need not go on
+        wait_for_chains(running, progress)
     return [future.result() for future in running], progress.stopped
+
+
+def wait_for_chains(running: Sequence[Future[Record]], progress: Progress) -> None:
+    """Wait for all, or have all stop after their sweep: at Ctrl-C, and when one has failed."""
+    try:
+        wait(running, return_when=FIRST_EXCEPTION)
+    except KeyboardInterrupt:
+        progress.stopped = True
+    finally:
+        if any(future.done() and future.exception() for future in running):
+            progress.stopped = True  # the others need not go on

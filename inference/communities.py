@@ -158,6 +158,7 @@ def _draw_phantoms(chain: Chain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         community,
         np.cumsum(state.sender.T, axis=1),
         np.cumsum(state.receiver.T, axis=1),
+        0,
         layout.n_nodes,
         layout.pair_ptr,
         layout.pair_source,
@@ -398,15 +399,19 @@ def update_popularity(chain: Chain) -> None:
     state.beta = np.maximum(beta, BETA_FLOOR)
 
 
+def draw_weights(chain: Chain) -> None:
+    """Community weights D."""
+    state = chain.state
+    weight = _prior_weights(state, chain.model.null_mass) + state.eta
+    state.weight = np.zeros(weight.size)
+    live = slice(0 if _has_null(chain) else 1, None)
+    state.weight[live] = np.exp(log_dirichlet(chain.rng, weight[live]))
+
+
 def draw_network(chain: Chain) -> None:
     """Community weights and endpoint distributions D, A, B (3.6 vii)."""
     state, rng = chain.state, chain.rng
-    prior = _prior_weights(state, chain.model.null_mass)
-    weight = prior + state.eta
-    drawn = np.zeros(weight.size)
-    live = slice(0 if _has_null(chain) else 1, None)
-    drawn[live] = np.exp(log_dirichlet(rng, weight[live]))
-    state.weight = drawn
+    draw_weights(chain)
     smoothing = (state.tau * state.beta)[:, None]
     state.sender = np.exp(log_dirichlet(rng, smoothing + state.sent))
     state.receiver = np.exp(log_dirichlet(rng, smoothing + state.received))

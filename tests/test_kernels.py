@@ -351,6 +351,7 @@ def test_phantoms(cascades, background, limit, reserve, remembered, case):
         community,
         np.cumsum(sender.T, axis=1),
         np.cumsum(receiver.T, axis=1),
+        0,
         cascades.n_nodes,
         layout.pair_ptr,
         layout.pair_source,

@@ -77,7 +77,13 @@ def connect(address: str) -> Any:
             "a Dask cluster needs the extra dask; got none installed, expected "
             "pip install 'cascadenet[dask]'"
         ) from None
-    return Client(address, set_as_default=False)
+    try:
+        return Client(address, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"address must be that of a running Dask scheduler, such as tcp://10.0.0.1:8786; got "
+            f"{address!r} ({error})"
+        ) from None
 
 
 class StaleShards(RuntimeError):

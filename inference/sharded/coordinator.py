@@ -270,7 +270,7 @@ class Coordinator(Chain):
         Gamma variables are drawn by blocks of nodes, each with random numbers of its own.
         """
         state = self.state
-        _draw_weights(self)
+        communities.draw_weights(self)
         state.sender, state.receiver = np.empty((2, *state.sent.shape))
         smoothing = (state.tau * state.beta)[:, None]
         ends = np.linspace(0, smoothing.size, BLOCKS + 1).astype(int)
@@ -304,15 +304,6 @@ class Coordinator(Chain):
         shape, rate = self.model.total_prior
         rate += listed + float(rest.sum())
         state.total = self.rng.standard_gamma(shape + state.n_real) / rate
-
-
-def _draw_weights(chain: Chain) -> None:
-    """Community weights D, as `communities.draw_network` draws them."""
-    state = chain.state
-    weight = communities._prior_weights(state, chain.model.null_mass) + state.eta
-    state.weight = np.zeros(weight.size)
-    live = slice(0 if communities._has_null(chain) else 1, None)
-    state.weight[live] = np.exp(communities.log_dirichlet(chain.rng, weight[live]))
 
 
 def _draw_log_gamma(

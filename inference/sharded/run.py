@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
-from cascadenet.inference.chains import Progress, Record, Schedule, Start
+from cascadenet.inference.chains import Progress, Record, Schedule, Start, wait_for_chains
 from cascadenet.inference.layout import Layout
 from cascadenet.inference.sampler import Model
 from cascadenet.inference.sharded.coordinator import Coordinator
@@ -85,14 +85,7 @@ def run_sharded_chains(
             pool.submit(_run_chain, plan, start.seed, open_hosts, threads, progress)
             for start in starts
         ]
-        try:
-            wait(running, return_when=FIRST_EXCEPTION)
-        except KeyboardInterrupt:
-            progress.stopped = True
-        finally:
-            if any(future.done() and future.exception() for future in running):
-                progress.stopped = True  # the others need not go on
-        wait(running)
+        wait_for_chains(running, progress)
     return [future.result() for future in running], progress.stopped
 
 

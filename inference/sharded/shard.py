@@ -359,7 +359,8 @@ class Shard:
         community = np.searchsorted(steps, rng.random(size) * steps[-1], side="right")
         community = np.minimum(community, steps.size - 1).astype(np.int32)
         found, keep = np.empty((2, size), np.int32), np.empty(size, np.bool_)
-        kernels.thin_phantoms(
+        b = np.array([state.b])
+        _kernels.thin_phantoms(
             community,
             network.cumulative_sender,
             receiver,
@@ -369,7 +370,8 @@ class Shard:
             layout.pair_source,
             state.exposure,
             state.node_full,
-            state.b,
+            b,
+            b,
             bound,
             rng.random((size, 3)),
             found[0],
