@@ -38,7 +38,7 @@ import numpy as np
 from cascadenet import simulate
 from cascadenet.cascades import Cascades
 from cascadenet.delays import get_delay
-from cascadenet.inference import chains, communities, rates, sampler
+from cascadenet.inference import chains, communities, parents, rates, sampler
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Model
 from cascadenet.inference.sharded import cluster as clusters
@@ -271,8 +271,8 @@ def loss(plan: Plan, options: argparse.Namespace) -> bool:
 
 # where a function is, its name, and what its cost grows with
 COSTS: tuple[tuple[Any, str, str], ...] = (
-    (rates, "draw_parents", "shards: candidates up to 400 an infection"),
-    (rates, "swap_parents", "shards: infections"),
+    (parents, "draw_parents", "shards: candidates up to 400 an infection"),
+    (parents, "swap_parents", "shards: infections"),
     (sampler, "refresh_shape", "shards: pairs x K"),
     (Shard, "_by_shape", "shards: pairs, 5 values of b"),
     (Shard, "sums", "shards: used pairs"),

@@ -31,7 +31,7 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cascadenet as cn
 from cascadenet.delays import get_delay
-from cascadenet.inference import rates
+from cascadenet.inference import parents
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Chain, Model
 
@@ -91,8 +91,8 @@ def measure(length: int, infections: int) -> dict[str, float]:
     row = {"length": length, "candidates": np.diff(layout.cand_ptr).mean()}
     for name, scan in (("scanned", EVERYTHING), ("proposed", 0), ("update", model.scan)):
         chain.model = replace(model, scan=scan)
-        row[name] = 1e9 * seconds(rates.draw_parents, chain) / some
-    row["swaps"] = 1e9 * seconds(rates.swap_parents, chain) / some
+        row[name] = 1e9 * seconds(parents.draw_parents, chain) / some
+    row["swaps"] = 1e9 * seconds(parents.swap_parents, chain) / some
     return row | {"million/s": 1e3 / row["update"], "swaps, million/s": 1e3 / row["swaps"]}
 
 

@@ -7,6 +7,7 @@
     python benchmarks/cascades.py real          us-policies and memetracker-forest
     python benchmarks/cascades.py kernels       parent, swap and token updates per second
     python benchmarks/cascades.py curve         accuracy against CPU time; docs/figures/curve.png
+    python benchmarks/cascades.py mixing        effective draws a CPU second
 
 Run from a checkout with the published data in ../shared/data or in $CASCADENET_DATA. Times are CPU
 seconds of one process with warm kernels; each part also times a fixed NumPy job in the same run, as
@@ -28,7 +29,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cascadenet as cn
-from cascadenet.inference import CoOccurrence, InfoPath, NetInf, NetRate, _kernels, rates
+from cascadenet.inference import CoOccurrence, InfoPath, NetInf, NetRate, _kernels, parents
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Chain, Model
 
@@ -240,7 +241,7 @@ def kernels() -> None:
     drawn = int((np.diff(layout.cand_ptr) > 0).sum())
     width = layout.cand_pair.size / drawn
     rows = []
-    for update in (rates.draw_parents, rates.swap_parents):
+    for update in (parents.draw_parents, parents.swap_parents):
         seconds = []
         for _ in range(30):
             start = time.process_time()
@@ -276,6 +277,46 @@ def token_updates(n_nodes: int, count: int, communities: int = 30) -> float:
         )
         seconds.append(time.process_time() - start)
     return count / float(np.median(seconds)) / 1e6
+
+
+def mixing(tune: int = 200, draws: int = 800, edges: int = 200) -> None:
+    """Effective draws a CPU second: log joint, number of communities, edge indicators.
+
+    Of edges those whose indicator changes in between a twentieth and all but a twentieth of draws,
+    some of them evenly spaced.
+    """
+    from cascadenet.inference.chains import scalar_values
+    from cascadenet.inference.diagnostics import ess_bulk
+
+    cascades, _ = read_kronecker()
+    layout = build_layout(cascades)
+    rows = []
+    for prior in ("flat", "hdp"):
+        model = Model(delay=cn.delays.get_delay("exponential"), prior=prior)
+        chain = Chain(layout, model, np.random.default_rng(0))
+        traces: dict[str, list[float]] = {}
+        hits, used = np.zeros(layout.n_pairs, np.int32), []
+        begin = time.process_time()
+        for sweep in range(tune + draws):
+            chain.adapting, chain.holding = sweep < tune, sweep < tune // 3
+            chain.sweep()
+            if sweep == tune:
+                begin = time.process_time()
+            if sweep >= tune:
+                for name, value in scalar_values(chain).items():
+                    traces.setdefault(name, []).append(value)
+                used.append(np.flatnonzero(chain.state.n_pair > 0))
+                hits[used[-1]] += 1
+        seconds = time.process_time() - begin
+        doubtful = np.flatnonzero((hits > 0.05 * draws) & (hits < 0.95 * draws))
+        doubtful = doubtful[:: max(doubtful.size // edges, 1)]
+        indicators = np.array([np.isin(doubtful, pairs) for pairs in used], float)
+        found = {name: float(ess_bulk(np.array([trace]))) for name, trace in traces.items()}
+        found["edges, median"] = np.median([ess_bulk(x[None, :]) for x in indicators.T])
+        for name, ess in found.items():
+            rows.append({"prior": prior, "of": name, "ESS": ess, "ESS / CPU s": ess / seconds})
+        print(f"{prior}: {draws} sweeps in {seconds:.1f} CPU s, {doubtful.size} doubtful edges")
+    show(rows)
 
 
 # AUPRC and CPU seconds of the published programs on these data, another run (docs/benchmarks.md)
@@ -326,7 +367,8 @@ def curve(seeds: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    parts = {f.__name__: f for f in (kronecker, default, small, communities, real, kernels, curve)}
+    commands = (kronecker, default, small, communities, real, kernels, curve, mixing)
+    parts = {command.__name__: command for command in commands}
     if len(sys.argv) < 2 or sys.argv[1] not in parts:
         sys.exit(__doc__)
     parts[sys.argv[1]]()

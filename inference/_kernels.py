@@ -29,7 +29,11 @@ def part(function):
     return kernel(function, forceinline=True)
 
 
-# ------------------------------------------------------------------------------------------ parents
+# ------------------------------------------------------------------------------------------ network
+
+
+TILE = 256  # nodes taken together: what communities hold of them stays in the cache
+DENSE = 3  # children with more pairs than one in so many nodes are worked out for all nodes
 
 
 @kernel
@@ -37,426 +41,105 @@ def network_shape(sender, receiver, pair_ptr, pair_source, total, floor, shape):
     """Gamma shape r = total * sum_k sender[u, k] receiver[v, k] of the listed pairs. O(P K).
 
     ``sender`` (N, K) carries the community weights; background pairs are left alone.
-    Four running sums, so that the compiler may use vector registers without reordering.
+    All sums run in the order of k, several side by side for the sake of vector registers: pairs of
+    a child, or all nodes of a child that has many. Which of the two does not change a byte.
     Writes ``shape`` (P,).
     """
-    width = sender.shape[1]
-    blocks = width // 4
-    for v in range(pair_ptr.size - 1):
-        for p in range(pair_ptr[v], pair_ptr[v + 1]):
-            u = pair_source[p]
-            if u < 0:
-                continue
-            s0 = s1 = s2 = s3 = 0.0
-            for g in range(blocks):
-                k = 4 * g
-                s0 += sender[u, k] * receiver[v, k]
-                s1 += sender[u, k + 1] * receiver[v, k + 1]
-                s2 += sender[u, k + 2] * receiver[v, k + 2]
-                s3 += sender[u, k + 3] * receiver[v, k + 3]
-            for k in range(4 * blocks, width):
-                s0 += sender[u, k] * receiver[v, k]
-            shape[p] = max(total * ((s0 + s1) + (s2 + s3)), floor)
-
-
-@kernel
-def update_parents(
-    child_ptr,
-    cand_ptr,
-    cand_pair,
-    cand_weight,
-    pair_ptr,
-    shape,
-    rate,
-    reinforce,
-    scan,
-    uniform,
-    choice,
-    parent,
-    n_pair,
-):
-    """Gibbs draw of parents with the rates integrated out (3.1). O(Q + P).
-
-    P(u) is proportional to ``(shape + n without i) / rate * hazard``; ``reinforce=False`` drops
-    n, which is the tree likelihood. ``cand_weight`` (Q,) holds hazards relative to each
-    infection's largest, or is empty when all are equal. Children whose infections have more than
-    ``scan`` candidates on average are left to `propose_parents`. ``uniform`` (M,).
-    Writes ``choice``, ``parent`` (its pair) (M,), ``n_pair`` (P,).
-    """
-    cumulative = np.empty(_extent(cand_ptr), np.float64)
-    weight = np.empty(_extent(pair_ptr), np.float64)
-    weighted = cand_weight.size > 0
-    for v in range(child_ptr.size - 1):
-        base = pair_ptr[v]
-        if is_wide(cand_ptr, child_ptr[v], child_ptr[v + 1], scan):
-            continue
-        for p in range(base, pair_ptr[v + 1]):
-            weight[p - base] = (shape[p] + (n_pair[p] if reinforce else 0)) / rate[p]
-        for m in range(child_ptr[v], child_ptr[v + 1]):
-            first = cand_ptr[m]
-            width = cand_ptr[m + 1] - first
-            if width < 2:
-                continue
-            old = parent[m]
-            n_pair[old] -= 1
-            if reinforce:
-                weight[old - base] = (shape[old] + n_pair[old]) / rate[old]
-            total = 0.0
-            if weighted:
-                for q in range(width):
-                    total += weight[cand_pair[first + q] - base] * cand_weight[first + q]
-                    cumulative[q] = total
-            else:
-                for q in range(width):
-                    total += weight[cand_pair[first + q] - base]
-                    cumulative[q] = total
-            low = search_cumulative(cumulative, 0, width, uniform[m] * total)
-            choice[m] = low
-            new = cand_pair[first + low]
-            parent[m] = new
-            n_pair[new] += 1
-            if reinforce:
-                weight[new - base] = (shape[new] + n_pair[new]) / rate[new]
-
-
-@part
-def is_wide(cand_ptr, start, stop, scan):
-    """Whether a child's infections have more than ``scan`` candidates on average."""
-    return cand_ptr[stop] - cand_ptr[start] > scan * (stop - start)
-
-
-@part
-def place_of(m, source, low, lookup):
-    """Where a source stands among the candidates of infection m, -1 where it is none, and a cursor.
-
-    The infections of a source are ascending, and so are those of a child: where they are gone
-    through in order, the search can begin at the cursor ``low`` of the one before. A few steps, or
-    O(log infections of the source). The background stands first wherever there is a candidate.
-    ``lookup``: infections of source u are ``infection[ptr[u]:ptr[u + 1]]``; ``ptr``, ``infection``,
-    ``cand_start``, ``cand_stop``, and 1 with a background, else 0.
-    """
-    if source < 0:
-        return 0, low
-    ptr, infection, cand_start, cand_stop, shift = lookup
-    start, stop = cand_start[m], ptr[source + 1]
-    high = min(low + 4, stop)
-    while low < high and infection[low] < start:
-        low += 1
-    if low == high:
-        high = stop
-        while low < high:
-            middle = (low + high) // 2
-            if infection[middle] < start:
-                low = middle + 1
-            else:
-                high = middle
-    if low < stop and infection[low] < cand_stop[m]:
-        return infection[low] - start + shift, low
-    return -1, low
-
-
-@kernel
-def propose_parents(
-    lookup,
-    child_ptr,
-    cand_ptr,
-    cand_pair,
-    cand_weight,
-    pair_ptr,
-    pair_source,
-    shape,
-    rate,
-    scan,
-    uniform,
-    choice,
-    parent,
-    n_pair,
-):
-    """Metropolis draw of the parents in children whose infections have very many candidates.
-
-    The Gibbs weight of candidate u is ``(shape + n) / rate * hazard``, n without the infection. Its
-    second part is there for the few sources only that explain something in this child, and is
-    proposed as it is; the first is proposed evenly over all candidates, with the child's typical
-    shape / rate, and what that misses decides on acceptance. The proposal does not depend on the
-    parent there is. O(sources that explain something) each, whatever the number of candidates.
-    ``lookup``: see `place_of`. ``uniform`` (M, 3).
-    Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the number of moves.
-    """
-    most_rows = _extent(child_ptr)
-    slot_of = np.full(_extent(pair_ptr), -1, np.int32)  # of the pairs that explain something
-    pair = np.empty(most_rows + 1, np.int64)
-    cursor = np.empty(most_rows + 1, np.int64)
-    place = np.empty(most_rows + 1, np.int64)
-    cumulative = np.empty(most_rows + 1, np.float64)
-    weighted = cand_weight.size > 0
-    moves = 0
-    for v in range(pair_ptr.size - 1):
-        start, stop, base = child_ptr[v], child_ptr[v + 1], pair_ptr[v]
-        if not is_wide(cand_ptr, start, stop, scan):
-            continue
-        slots = _open_slots(start, stop, base, parent, pair_source, lookup, slot_of, pair, cursor)
-        prior = _typical_prior(shape, rate, base, pair_ptr[v + 1])
-        for m in range(start, stop):
-            first = cand_ptr[m]
-            width = cand_ptr[m + 1] - first
-            if width < 2:
-                continue
-            old, at = parent[m], choice[m]
-            n_pair[old] -= 1
-            total, free = 0.0, -1
-            for s in range(slots):
-                p = pair[s]
-                if n_pair[p] > 0:
-                    place[s], cursor[s] = place_of(m, pair_source[p], cursor[s], lookup)
-                    if place[s] >= 0:
-                        h = cand_weight[first + place[s]] if weighted else 1.0
-                        total += n_pair[p] / rate[p] * h
-                elif p != old:
-                    free = s
-                cumulative[s] = total
-            target = uniform[m, 0] * (total + prior * width)
-            if target < total:
-                s = search_cumulative(cumulative, 0, slots, target)
-                new, to = pair[s], place[s]
-            else:
-                to = min(int(uniform[m, 1] * width), width - 1)
-                new = cand_pair[first + to]
-            h_old = cand_weight[first + at] if weighted else 1.0
-            h_new = cand_weight[first + to] if weighted else 1.0
-            known_old, known_new = n_pair[old] / rate[old] * h_old, n_pair[new] / rate[new] * h_new
-            up = (known_new + shape[new] / rate[new] * h_new) * (known_old + prior)
-            down = (known_old + shape[old] / rate[old] * h_old) * (known_new + prior)
-            if new != old and uniform[m, 2] * down < up:
-                moves += 1
-                parent[m], choice[m] = new, to
-                if slot_of[new - base] < 0:
-                    if free < 0:
-                        free, slots = slots, slots + 1
-                    else:
-                        slot_of[pair[free] - base] = -1
-                    slot_of[new - base], pair[free] = free, new
-                    cursor[free] = lookup[0][max(pair_source[new], 0)]
-                old = new
-            n_pair[old] += 1
-        for s in range(slots):
-            slot_of[pair[s] - base] = -1
-    return moves
-
-
-@part
-def _open_slots(start, stop, base, parent, pair_source, lookup, slot_of, pair, cursor):
-    """A slot for each pair that explains one of these infections; their number."""
-    slots = 0
-    for m in range(start, stop):
-        p = parent[m]
-        if p >= 0 and slot_of[p - base] < 0:
-            slot_of[p - base], pair[slots] = slots, p
-            cursor[slots] = lookup[0][max(pair_source[p], 0)]
-            slots += 1
-    return slots
-
-
-@part
-def _extent(pointers):
-    """Length of the longest range that consecutive pointers bound."""
-    longest = 0
-    for v in range(pointers.size - 1):
-        longest = max(longest, pointers[v + 1] - pointers[v])
-    return longest
-
-
-@part
-def _typical_prior(shape, rate, start, stop):
-    """Mean shape / rate of up to 63 of these pairs, evenly spaced."""
-    step = max((stop - start) // 32, 1)
-    total, count = 0.0, 0
-    for p in range(start, stop, step):
-        total += shape[p] / rate[p]
-        count += 1
-    return total / max(count, 1)
-
-
-@kernel
-def update_swaps(
-    lookup,
-    child_ptr,
-    cand_ptr,
-    cand_pair,
-    cand_weight,
-    pair_ptr,
-    pair_source,
-    shape,
-    rate,
-    n_cand,
-    uniform,
-    choice,
-    parent,
-    n_pair,
-):
-    """Exchange what two sources explain in one child (3.1b), one proposal per infection.
-
-    The infection names its parent u and, uniformly, another candidate w; all infections of the
-    child explained by u that w could explain go to w, and the other way round. The same
-    infection proposes the way back with the same probability. Infections with the same parent are
-    chained within their child, so that a proposal costs O(infections explained by u or w), and
-    most of them less: where w explains nothing and hazards are equal, the ratio is convex on the
-    log scale in the number that move, which bounds it as soon as some are known to stay.
-    ``lookup``: see `place_of`. ``n_cand`` (P,): infections that a pair could explain.
-    ``uniform`` (M, 2).
-    Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the number of accepted proposals.
-    """
-    most_rows = _extent(child_ptr)
-    head = np.full(_extent(pair_ptr), -1, np.int32)  # first infection that a pair explains
-    after = np.empty(most_rows, np.int32)  # the next one with the same parent
-    place = np.empty(most_rows, np.int64)  # among its candidates, of the other of two sources
-    weighted = cand_weight.size > 0
-    accepted = 0
-    for v in range(pair_ptr.size - 1):
-        start, stop, base = child_ptr[v], child_ptr[v + 1], pair_ptr[v]
-        for m in range(stop - 1, start - 1, -1):
-            if parent[m] >= 0:
-                after[m - start] = head[parent[m] - base]
-                head[parent[m] - base] = m - start
-        for m in range(start, stop):
-            first = cand_ptr[m]
-            width = cand_ptr[m + 1] - first
-            if width < 2:
-                continue
-            pick = min(int(uniform[m, 0] * (width - 1)), width - 2)
-            if pick >= choice[m]:
-                pick += 1
-            a = parent[m]
-            b = cand_pair[first + pick]
-            limit, n_ba = uniform[m, 1], 0
-            if weighted or n_pair[b] > 0:
-                n_ab = _movable(head[a - base], start, pair_source[b], after, place, lookup)
-                n_ba = _movable(head[b - base], start, pair_source[a], after, place, lookup)
-            else:
-                n_ab = _movable_unless_hopeless(
-                    head[a - base], start, pair_source[b], after, place, lookup,
-                    limit, n_cand, shape, rate, n_pair, a, b,
-                )  # fmt: skip
-                if n_ab < 0:
-                    continue
-            moved = n_ab - n_ba
-            ratio = _transfer(shape, rate, n_pair, a, b, moved)
-            if weighted:
-                log_ratio = _log(ratio)
-                for p in (a, b):
-                    log_ratio += _log_hazard_ratio(
-                        head[p - base], start, after, place, cand_ptr, cand_weight, choice
-                    )
-                if not math.log(1.0 - limit) < log_ratio:
-                    continue
-            elif not limit < ratio:
-                continue
-            accepted += 1
-            n_pair[a] -= moved
-            n_pair[b] += moved
-            _exchange(a, b, base, start, head, after, place, choice, parent)
-        for m in range(start, stop):
-            if parent[m] >= 0:
-                head[parent[m] - base] = -1
-    return accepted
-
-
-@part
-def _movable(row, start, source, after, place, lookup):
-    """How many of the infections chained from ``row`` another source could explain.
-
-    Writes their ``place`` among the candidates, -1 where there is none.
-    """
-    cursor = lookup[0][max(source, 0)]
+    first, dense = np.empty((2, pair_ptr.size - 1), np.int64)
     count = 0
-    while row >= 0:
-        place[row], _ = place_of(start + row, source, cursor, lookup)
-        if place[row] >= 0:
-            count += 1
-        row = after[row]
-    return count
-
-
-@part
-def _movable_unless_hopeless(
-    row, start, source, after, place, lookup, limit, n_cand, shape, rate, n_pair, a, b
-):
-    """As `_movable`, for a pair b that explains nothing; -1 once no ratio can exceed ``limit``.
-
-    With s infections going to b the ratio is convex in s on the log scale: at most what it is for
-    one of them, or for as many as b may explain and have not been found to stay.
-    """
-    cursor = lookup[0][max(source, 0)]
-    count, left, most = 0, n_pair[a], min(n_pair[a], n_cand[b])
-    one = shape[b] * rate[a] / ((shape[a] + (left - 1)) * rate[b])
-    largest = _transfer(shape, rate, n_pair, a, b, most)
-    limit *= 1.0 - 1e-9  # rounding must not reject what the ratio itself would accept
-    while row >= 0:
-        if not limit < max(one, largest):
-            return -1
-        place[row], _ = place_of(start + row, source, cursor, lookup)
-        if place[row] >= 0:
+    for v in range(pair_ptr.size - 1):
+        start, stop = pair_ptr[v], pair_ptr[v + 1]
+        if start < stop and pair_source[start] < 0:
+            start += 1
+        if DENSE * (stop - start) > sender.shape[0]:
+            first[count], dense[count] = start, v
             count += 1
         else:
-            left -= 1
-            if left < most:
-                gain = (shape[b] + left) * rate[a]
-                largest *= (shape[a] + (n_pair[a] - most)) * rate[b] / gain
-                most = left
-        row = after[row]
-    return count
+            _shape_of_pairs(sender, receiver[v], pair_source, start, stop, total, floor, shape)
+    if count > 0:
+        dense, first = dense[:count], first[:count]
+        _shape_of_rows(sender, receiver, pair_ptr, pair_source, dense, first, total, floor, shape)
+
+
+@kernel
+def _shape_of_pairs(sender, to, pair_source, start, stop, total, floor, shape):
+    """Shapes of the pairs ``start:stop`` of one child, four sums at a time."""
+    whole = start + (stop - start) // 4 * 4
+    for p in range(start, whole, 4):
+        a, b, c, d = pair_source[p], pair_source[p + 1], pair_source[p + 2], pair_source[p + 3]
+        sum_a = sum_b = sum_c = sum_d = 0.0
+        for k in range(to.size):
+            sum_a += sender[a, k] * to[k]
+            sum_b += sender[b, k] * to[k]
+            sum_c += sender[c, k] * to[k]
+            sum_d += sender[d, k] * to[k]
+        shape[p], shape[p + 1] = max(total * sum_a, floor), max(total * sum_b, floor)
+        shape[p + 2], shape[p + 3] = max(total * sum_c, floor), max(total * sum_d, floor)
+    for p in range(whole, stop):
+        sum_a = 0.0
+        for k in range(to.size):
+            sum_a += sender[pair_source[p], k] * to[k]
+        shape[p] = max(total * sum_a, floor)
+
+
+@kernel
+def _shape_of_rows(sender, receiver, pair_ptr, pair_source, children, cursor, total, floor, shape):
+    """Shapes of all pairs of some children, by sums for all nodes, four children at a time.
+
+    ``cursor``: first pair of each child; moved on. Communities are filled up with empty ones to a
+    multiple of four.
+    """
+    n_nodes, width = sender.shape
+    padded = (width + 3) // 4 * 4
+    tile, rows = _aligned(padded), _aligned(4)
+    weight = np.zeros((4, padded), np.float64)
+    for low in range(0, n_nodes, TILE):
+        size = min(TILE, n_nodes - low)
+        for u in range(size):
+            for k in range(width):
+                tile[k, u] = sender[low + u, k]
+        for start in range(0, children.size, 4):
+            group = range(start, min(start + 4, children.size))
+            for c in group:
+                for k in range(width):
+                    weight[c - start, k] = receiver[children[c], k]
+            _rows_of_four(tile, weight, size, rows)
+            for c in group:
+                p, stop, row = cursor[c], pair_ptr[children[c] + 1], rows[c - start]
+                while p < stop and pair_source[p] < low + size:
+                    shape[p] = max(total * row[pair_source[p] - low], floor)
+                    p += 1
+                cursor[c] = p
 
 
 @part
-def _exchange(a, b, base, start, head, after, place, choice, parent):
-    """Chain the infections of two pairs anew, those with a place going to the other pair."""
-    first_a, first_b = head[a - base], head[b - base]
-    head[a - base] = head[b - base] = -1
-    for row, here, there in ((first_a, a, b), (first_b, b, a)):
-        while row >= 0:
-            following = after[row]
-            holder = here
-            if place[row] >= 0:
-                holder = there
-                choice[start + row] = place[row]
-                parent[start + row] = there
-            after[row] = head[holder - base]
-            head[holder - base] = row
-            row = following
+def _aligned(height):
+    """Zeros (height, TILE) from the start of a line of the cache: vectors must not straddle two."""
+    size = height * TILE
+    whole = np.zeros(size + 8, np.float64)
+    skip = (64 - whole.ctypes.data % 64) // 8 % 8
+    return whole[skip : skip + size].reshape((height, TILE))
 
 
-@part
-def _transfer(shape, rate, n_pair, a, b, shift):
-    """Ratio of prod Gamma(shape + n) / rate^n when ``shift`` infections go from a to b."""
-    if shift < 0:
-        a, b, shift = b, a, -shift
-    ratio, gain, loss, left = 1.0, 1.0, 1.0, n_pair[a] - shift
-    for j in range(shift):
-        # integers first: a tiny shape must not drown in them
-        gain *= (shape[b] + (n_pair[b] + j)) * rate[a]
-        loss *= (shape[a] + (left + j)) * rate[b]
-        if gain < 1e-200 or gain > 1e200 or loss < 1e-200 or loss > 1e200:
-            ratio *= gain / loss
-            gain, loss = 1.0, 1.0
-    return ratio * (gain / loss)
+@kernel
+def _rows_of_four(tile, weight, size, rows):
+    """Sums over communities for nodes ``:size`` of a tile and four children; writes ``rows``.
 
-
-@part
-def _log_hazard_ratio(row, start, after, place, cand_ptr, cand_weight, choice):
-    """Log ratio of the hazards of those infections of a chain that have a place to go to."""
-    total = 0.0
-    while row >= 0:
-        if place[row] >= 0:
-            first = cand_ptr[start + row]
-            total += _log(cand_weight[first + place[row]])
-            total -= _log(cand_weight[first + choice[start + row]])
-        row = after[row]
-    return total
-
-
-@part
-def _log(x):
-    """log(x), -inf at 0: a candidate whose hazard vanishes."""
-    return math.log(x) if x > 0.0 else -math.inf
+    Four communities per pass over the nodes, which is what there are registers for.
+    """
+    a, b, c, d = rows[0], rows[1], rows[2], rows[3]
+    a[:], b[:], c[:], d[:] = 0.0, 0.0, 0.0, 0.0
+    for k in range(0, tile.shape[0], 4):
+        a0, a1, a2, a3 = weight[0, k], weight[0, k + 1], weight[0, k + 2], weight[0, k + 3]
+        b0, b1, b2, b3 = weight[1, k], weight[1, k + 1], weight[1, k + 2], weight[1, k + 3]
+        c0, c1, c2, c3 = weight[2, k], weight[2, k + 1], weight[2, k + 2], weight[2, k + 3]
+        d0, d1, d2, d3 = weight[3, k], weight[3, k + 1], weight[3, k + 2], weight[3, k + 3]
+        for u in range(size):
+            s0, s1, s2, s3 = tile[k, u], tile[k + 1, u], tile[k + 2, u], tile[k + 3, u]
+            a[u] = a[u] + a0 * s0 + a1 * s1 + a2 * s2 + a3 * s3
+            b[u] = b[u] + b0 * s0 + b1 * s1 + b2 * s2 + b3 * s3
+            c[u] = c[u] + c0 * s0 + c1 * s1 + c2 * s2 + c3 * s3
+            d[u] = d[u] + d0 * s0 + d1 * s1 + d2 * s2 + d3 * s3
 
 
 # ---------------------------------------------------------------------- tables, tokens, communities
@@ -476,6 +159,39 @@ def crt_tables(counts, concentration, uniform, tables):
                 seated += 1
         cursor += counts[x]
         tables[x] = seated
+
+
+@kernel
+def endpoint_tables(counts, fresh, concentration, uniform, tables):
+    """Tables of tokens in the restaurants of the communities' endpoints, by node (3.6 iii). O(N K).
+
+    ``counts`` (N', K) of senders or receivers, of which ``fresh`` (N', K) int64 are tokens and the
+    rest is remembered; the first community, the null, has no restaurants. A token opens a table
+    of its own accord, not of what is remembered, with probability r / (r + all before it), r being
+    the ``concentration`` (N',). ``uniform`` (sum of fresh,). Adds to ``tables`` (N',) int64.
+    """
+    cursor = 0
+    for u in range(counts.shape[0]):
+        r = concentration[u]
+        for k in range(1, counts.shape[1]):
+            before = counts[u, k] - fresh[u, k]
+            for m in range(fresh[u, k]):
+                if uniform[cursor + m] * (r + (before + m)) < r:
+                    tables[u] += 1
+            cursor += fresh[u, k]
+
+
+@kernel
+def running_sums(values, low, high, found):
+    """Running sums down some columns. O(n K). Writes rows ``low:high`` of ``found`` (K, n).
+
+    ``values`` (n, K). A few columns at a time share lines of the cache.
+    """
+    total = np.zeros(high - low, np.float64)
+    for u in range(values.shape[0]):
+        for k in range(low, high):
+            total[k - low] += values[u, k]
+            found[k, u] = total[k - low]
 
 
 @part
@@ -619,59 +335,131 @@ def update_communities(
             factor[k] = (eta[k] + prior[k]) / ((eta[k] + tau) * (eta[k] + tau))
 
 
-@kernel
-def _side_weight(count, eta, u, v, sent, received, tau, tau_beta):
-    """Predictive weight of token (u, v) in a community with the given counts."""
-    return (
-        (eta + count)
-        * (sent[u] + tau_beta[u])
-        * (received[v] + tau_beta[v])
-        / ((eta + tau) * (eta + tau))
-    )
+@part
+def _put(token, k, change, ends, counts):
+    """Add a token to the counts of community k, or take it out with ``change`` -1."""
+    sender, receiver = ends
+    eta, sent, received = counts
+    eta[k] += change
+    sent[sender[token], k] += change
+    received[receiver[token], k] += change
+
+
+@part
+def _predictive(token, k, ends, law, counts):
+    """Weight of community k for one more token, given those it has: numerator and denominator."""
+    u, v = ends[0][token], ends[1][token]
+    prior, tau, tau_beta = law
+    eta, sent, received = counts
+    nodes = (sent[u, k] + tau_beta[u]) * (received[v, k] + tau_beta[v])
+    return (eta[k] + prior) * nodes, (eta[k] + tau) * (eta[k] + tau)
+
+
+@part
+def _carry(product, logs):
+    """A product, and a sum of logs that takes it over before it leaves the range of floats."""
+    if 1e-200 < product < 1e200:
+        return product, logs
+    return 1.0, logs + math.log(product)
 
 
 @kernel
-def restricted_scan(
-    tokens,
-    sender,
-    receiver,
-    prior,
-    tau,
-    tau_beta,
-    uniform,
-    forced,
-    side,
-    eta,
-    sent,
-    received,
-):
+def restricted_scan(tokens, labels, ends, law, uniform, forced, side, counts):
     """Gibbs scan over two communities only (Jain and Neal); log probability of its outcome.
 
-    ``tokens`` (S,): indices, without the two anchors; ``side`` (S,): 0, 1, or -1 for not yet
-    placed. With ``forced`` (S,) not empty, the scan is made to end there and only its
-    probability is computed. Writes ``side``, ``eta`` (2,), ``sent`` and ``received`` (2, N').
+    ``tokens`` (S,): indices, without the two anchors; ``labels`` (2,): the two communities;
+    ``ends``: sender and receiver of all tokens; ``law``: weight alpha/K of a community, tau and
+    tau * beta (N',). ``side`` (S,): 0, 1, or -1 for not yet placed. With ``forced`` (S,) not empty,
+    the scan is made to end there and only its probability is computed.
+    Writes ``side`` and ``counts``: eta (K,), sent and received (N', K).
     """
-    log_probability = 0.0
+    product, logs = 1.0, 0.0
     for x in range(tokens.size):
-        u, v = sender[tokens[x]], receiver[tokens[x]]
-        old = side[x]
-        if old >= 0:
-            eta[old] -= 1
-            sent[old, u] -= 1
-            received[old, v] -= 1
-        w0 = _side_weight(prior, eta[0], u, v, sent[0], received[0], tau, tau_beta)
-        w1 = _side_weight(prior, eta[1], u, v, sent[1], received[1], tau, tau_beta)
+        t = tokens[x]
+        if side[x] >= 0:
+            _put(t, labels[side[x]], -1, ends, counts)
+        over0, under0 = _predictive(t, labels[0], ends, law, counts)
+        over1, under1 = _predictive(t, labels[1], ends, law, counts)
+        w0, w1 = over0 * under1, over1 * under0
         if forced.size > 0:
             new = forced[x]
         else:
             new = 1 if uniform[x] * (w0 + w1) < w1 else 0
-        chosen = w1 if new == 1 else w0
-        log_probability += math.log(chosen / (w0 + w1))
+        product, logs = _carry(product * (w1 if new == 1 else w0) / (w0 + w1), logs)
         side[x] = new
-        eta[new] += 1
-        sent[new, u] += 1
-        received[new, v] += 1
-    return log_probability
+        _put(t, labels[new], 1, ends, counts)
+    return logs + math.log(product)
+
+
+@kernel
+def place_tokens(tokens, labels, ends, law, counts):
+    """Add tokens to communities one after another; log of the weight they have there. O(S).
+
+    That is their part in the joint law of communities and endpoints, D, A and B integrated out.
+    ``tokens``, ``labels`` (S,); the rest as in `restricted_scan`. Writes ``counts``.
+    """
+    product, logs = 1.0, 0.0
+    for x in range(tokens.size):
+        over, under = _predictive(tokens[x], labels[x], ends, law, counts)
+        product, logs = _carry(product * over / under, logs)
+        _put(tokens[x], labels[x], 1, ends, counts)
+    return logs + math.log(product)
+
+
+@kernel
+def split_or_merge(anchors, label, log_labels, ends, law, uniform, log_uniform, community, counts):
+    """Propose to part two tokens of one community, or to join theirs (3.6 i). O(T + scans S).
+
+    ``anchors`` (2,): the tokens. ``label``: community of the second, or the one it is to have, out
+    of exp(``log_labels``) that are empty once the two are joined. The S other tokens of their
+    communities are placed by restricted scans from nowhere, the last of which is the proposal.
+    ``uniform`` (scans, S); ``log_uniform`` decides; the rest as in `restricted_scan`.
+    Writes ``community`` (T,) and ``counts``; returns whether the proposal was accepted.
+    """
+    i, j = anchors[0], anchors[1]
+    here, there = community[i], community[j]
+    split = here == there
+    scans, size = uniform.shape
+    members = np.empty(size + 2, np.int64)  # the anchors first
+    members[0], members[1] = i, j
+    forced = np.empty(size, np.int8)
+    found = 0
+    for t in range(community.size):
+        if (community[t] == here or community[t] == there) and t != i and t != j:
+            members[found + 2], forced[found] = t, community[t] == there
+            found += 1
+    for x in range(size + 2):
+        _put(members[x], community[members[x]], -1, ends, counts)
+
+    home = np.full(size + 2, here, np.int32)
+    log_joined = place_tokens(members, home, ends, law, counts)
+    for x in range(size + 2):
+        _put(members[x], here, -1, ends, counts)
+
+    parted, side = home.copy(), np.full(size, -1, np.int8)
+    parted[1] = label
+    place_tokens(members[:2], parted[:2], ends, law, counts)
+    log_proposal = 0.0
+    for scan in range(scans):
+        target = forced[: 0 if split or scan + 1 < scans else size]
+        log_proposal = restricted_scan(
+            members[2:], parted[:2], ends, law, uniform[scan], target, side, counts
+        )
+    for x in range(size):
+        parted[x + 2] = parted[side[x]]
+    for x in range(size + 2):
+        _put(members[x], parted[x], -1, ends, counts)
+    log_parted = place_tokens(members, parted, ends, law, counts)
+
+    log_ratio = log_parted - log_joined + log_labels - log_proposal
+    accepted = log_uniform < (log_ratio if split else -log_ratio)
+    for x in range(size + 2):
+        if split != accepted:  # they are joined now, or still
+            _put(members[x], parted[x], -1, ends, counts)
+            _put(members[x], here, 1, ends, counts)
+            parted[x] = here
+        community[members[x]] = parted[x]
+    return accepted
 
 
 # -------------------------------------------------------------------- running sums of the posterior

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln, xlogy
+from scipy.special import gammaln
 
 from cascadenet.inference import _kernels, rates
 from cascadenet.inference.checkpoint import Checkpoint
@@ -163,7 +163,7 @@ def _network(chain: Chain) -> dict[str, np.ndarray]:
     their endpoints have had no token, so their mean is the popularity beta.
     """
     state = chain.state
-    used = np.flatnonzero(state.n_pair).astype(np.int32)
+    used = np.flatnonzero(state.n_pair > 0).astype(np.int32)
     network = {
         "weight": np.empty(0, np.float32),
         "sender": np.empty((0, 0), np.float32),
@@ -232,9 +232,11 @@ def scalar_values(chain: Chain) -> dict[str, float]:
         values["alpha"], values["tau"], values["gamma"] = state.alpha, state.tau, state.gamma
         values["n_communities"] = float(np.count_nonzero(state.eta[1:]))
         values["null_share"] = float(state.weight[0])
-        p = state.shape if chain.edge_pairs is None else state.shape[chain.edge_pairs]
-        p = p / p.sum() if p.size else p
-        values["entropy"] = float(-xlogy(p, p).sum())
+        shape = state.shape if chain.edge_pairs is None else state.shape[chain.edge_pairs]
+        mass = shape.sum()
+        values["entropy"] = 0.0
+        if shape.size:
+            values["entropy"] = float(np.log(mass) - (shape * np.log(shape)).sum() / mass)
     return values
 
 
@@ -245,14 +247,12 @@ def log_joint(chain: Chain) -> float:
     their concentrations are tiny.
     """
     state, model = chain.state, chain.model
-    rows = np.flatnonzero(np.diff(chain.layout.cand_ptr) > 0)
     if model.likelihood == "tree":
-        held = chain.layout.cand_ptr[rows] + state.choice[rows]
-        delays = chain.layout.cand_delay[held]
+        delays = rates.chosen_delays(chain)
         value = float(model.delay.log_hazard(delays, state.theta).sum())
-        value += rows.size * np.log(state.nu)
+        value += delays.size * np.log(state.nu)
         value -= state.nu * float(model.delay.cumulative(delays, state.theta).sum())
-        return float(value + np.log(state.shape[state.parent[rows]]).sum())
+        return float(value + np.log(state.shape[state.parent[state.parent >= 0]]).sum())
     value = rates.RateTarget(chain).at(state.b)()
     if model.background:
         ground = chain.layout.pair_ptr[:-1]
@@ -261,9 +261,7 @@ def log_joint(chain: Chain) -> float:
         value += (gammaln(shape + n) - gammaln(shape) + shape * np.log(prior)).sum()
         value -= ((shape + n) * np.log(state.rate[ground])).sum()
     if model.delay.name != "exponential":
-        drawn = rows[chain.layout.pair_source[state.parent[rows]] >= 0]
-        held = chain.layout.cand_ptr[drawn] + state.choice[drawn]
-        value += model.delay.log_hazard(chain.layout.cand_delay[held], state.theta).sum()
+        value += model.delay.log_hazard(rates.chosen_delays(chain), state.theta).sum()
     return float(value)
 
 

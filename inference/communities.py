@@ -3,40 +3,85 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammaln
 
 from cascadenet.inference import _kernels
 from cascadenet.inference.dynamics.memory import take
-from cascadenet.inference.rates import prior_rate
+from cascadenet.inference.rates import flat_sum, prior_rate, used_pairs
 
 if TYPE_CHECKING:
     from cascadenet.inference.sampler import Chain, State
 
 BETA_FLOOR = 1e-30  # popularity below this is rounding of a Dirichlet draw, not information
 GROW_AT = 0.8  # share of occupied communities above which the truncation is doubled
+BLOCK = 12_000  # cells whose intermediate values stay in the cache
+COLUMNS = 8  # communities whose numbers for one node share a line of cache
 RESTRICTED_SCANS = 3  # Gibbs scans that launch a split
 
 
-def log_dirichlet(rng: np.random.Generator, concentration: np.ndarray) -> np.ndarray:
-    """Dirichlet draws along axis 0, in logs: tiny concentrations underflow otherwise.
+def log_gamma(rng: np.random.Generator, shape: np.ndarray) -> np.ndarray:
+    """Logs of Gamma variables, which underflow themselves where their shapes are tiny.
 
-    Uses G(a) = G(a + 1) U^(1/a) for Gamma variables.
+    Uses G(a) = G(a + 1) U^(1/a).
     """
     with np.errstate(divide="ignore", over="ignore"):
-        log_gamma = np.log(rng.standard_gamma(concentration + 1.0))
-        log_gamma -= rng.standard_exponential(concentration.shape) / concentration
-    log_gamma -= log_gamma.max(axis=0)
-    return log_gamma - np.log(np.exp(log_gamma).sum(axis=0))
+        drawn = np.log(rng.standard_gamma(shape + 1.0))
+        drawn -= rng.standard_exponential(shape.shape) / shape
+    return drawn
+
+
+def many_log_gammas(rng: np.random.Generator, shape: np.ndarray) -> np.ndarray:
+    """The same for large arrays with few shapes above 1, in less time."""
+    flat, drawn = shape.ravel(), np.empty(shape.size)
+    for start in range(0, flat.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        drawn[block] = _small_log_gammas(rng, flat[block])
+    return drawn.reshape(shape.shape)
+
+
+def _small_log_gammas(rng: np.random.Generator, shape: np.ndarray) -> np.ndarray:
+    """Rejection (Ahrens and Dieter 1974) for all at once; what is refused is drawn afresh.
+
+    Proposals are powers of uniform numbers below 1, and 1 plus exponential variables above.
+    """
+    reach = 1.0 + shape / math.e
+    place = (1.0 - rng.random(shape.size)) * reach
+    exponential = rng.standard_exponential(shape.size)
+    with np.errstate(over="ignore"):
+        drawn = np.log(place) / shape
+        refused = np.exp(drawn) > exponential
+    above = np.flatnonzero(place > 1.0)
+    drawn[above] = np.log1p(exponential[above])
+    uniform = (place[above] - 1.0) / (reach[above] - 1.0)
+    refused[above] = np.log(uniform) > (shape[above] - 1.0) * drawn[above]
+    refused |= shape > 1.0  # the proposal is no bound there
+    again = np.flatnonzero(refused)
+    drawn[again] = log_gamma(rng, shape[again])
+    return drawn
+
+
+def log_dirichlet(rng: np.random.Generator, concentration: np.ndarray) -> np.ndarray:
+    """Dirichlet draws along axis 0, in logs: tiny concentrations underflow otherwise."""
+    drawn = log_gamma(rng, concentration)
+    drawn -= drawn.max(axis=0)
+    return drawn - np.log(np.exp(drawn).sum(axis=0))
+
+
+def _endpoints(rng: np.random.Generator, concentration: np.ndarray) -> np.ndarray:
+    """Dirichlet draws along axis 0 of a large array, most of it without tokens."""
+    drawn = many_log_gammas(rng, concentration)
+    drawn -= drawn.max(axis=0)
+    np.exp(drawn, out=drawn)
+    drawn /= drawn.sum(axis=0)
+    return drawn
 
 
 def _log_beta(rng: np.random.Generator, a: np.ndarray | float, b: np.ndarray | int) -> float:
     """Sum of the logs of Beta(a, b) draws; the draws themselves underflow for small a."""
-    pair = np.stack(np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float)))
-    return float(log_dirichlet(rng, pair)[0].sum())
+    first, second = log_gamma(rng, np.asarray(a, float)), log_gamma(rng, np.asarray(b, float))
+    return float((first - np.logaddexp(first, second)).sum())
 
 
 def _tables(rng: np.random.Generator, counts: np.ndarray, concentration: np.ndarray) -> np.ndarray:
@@ -60,16 +105,9 @@ def log_max(chain: Chain) -> float:
 def draw_flat_total(chain: Chain) -> None:
     """Lambda under the flat prior: tables of the used pairs, then a conjugate draw (3.3)."""
     state, layout, model = chain.state, chain.layout, chain.model
-    used = _used_pairs(chain)
-    tables = _new_tables(chain, used)
-    n_nodes = layout.n_nodes
-    edges = chain.edge_pairs if chain.edge_pairs is not None else slice(None)
-    listed = np.bincount(layout.pair_source[edges], minlength=n_nodes)
-    mass = np.log1p((state.exposure / prior_rate(chain, state.b))[edges]).sum()
-    node_prior = state.b + chain.carried.node_exposure
-    mass += ((n_nodes - 1 - listed) * np.log1p(state.node_full / node_prior)).sum()
+    tables = _new_tables(chain, used_pairs(chain))
     shape, rate = model.total_prior
-    rate += mass / max(n_nodes * (n_nodes - 1), 1)
+    rate -= flat_sum(chain, state.b) / max(layout.n_nodes * (layout.n_nodes - 1), 1)
     state.total = chain.rng.standard_gamma(shape + tables.sum()) / rate
 
 
@@ -93,13 +131,6 @@ def _thinned(
     return rng.binomial(tables, new / (new + old))
 
 
-def _used_pairs(chain: Chain) -> np.ndarray:
-    used = np.flatnonzero(chain.state.n_pair)
-    if chain.layout.background:
-        used = used[chain.layout.pair_source[used] >= 0]
-    return used
-
-
 def draw_tokens(chain: Chain) -> None:
     """Tokens of the network: tables of the used pairs (3.3) and phantoms (3.4).
 
@@ -108,7 +139,7 @@ def draw_tokens(chain: Chain) -> None:
     Under the tree likelihood the transmissions themselves are the tokens.
     """
     state, layout, rng = chain.state, chain.layout, chain.rng
-    used = _used_pairs(chain)
+    used = used_pairs(chain)
     if chain.model.likelihood == "tree":
         tables = state.n_pair[used].astype(np.int64)
     else:
@@ -147,17 +178,15 @@ def _draw_phantoms(chain: Chain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Phantom tokens (sender, receiver, community) that survive thinning."""
     state, layout, rng = chain.state, chain.layout, chain.rng
     bound = log_max(chain)
-    size = int(rng.poisson(state.total * bound))
-    # in random order: a scan in an order that depends on the communities it updates is not valid
-    steps = np.cumsum(state.weight)
-    community = np.searchsorted(steps, rng.random(size) * steps[-1], side="right")
-    community = np.minimum(community, steps.size - 1).astype(np.int32)
+    labels = np.arange(state.weight.size, dtype=np.int32)
+    community = np.repeat(labels, rng.poisson(state.total * bound * state.weight))
+    size = community.size
     sender, receiver = np.empty(size, np.int32), np.empty(size, np.int32)
     keep = np.empty(size, np.bool_)
     _kernels.thin_phantoms(
         community,
-        np.cumsum(state.sender.T, axis=1),
-        np.cumsum(state.receiver.T, axis=1),
+        running_sums(state.sender),
+        running_sums(state.receiver),
         0,
         layout.n_nodes,
         layout.pair_ptr,
@@ -172,7 +201,17 @@ def _draw_phantoms(chain: Chain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         receiver,
         keep,
     )
-    return sender[keep], receiver[keep], community[keep]
+    # in random order: a scan in an order that depends on the communities it updates is not valid
+    order = rng.permutation(np.flatnonzero(keep))
+    return sender[order], receiver[order], community[order]
+
+
+def running_sums(values: np.ndarray) -> np.ndarray:
+    """Running sums down the columns of an array (n, K), as rows (K, n)."""
+    found = np.empty(values.shape[::-1])
+    for k in range(0, len(found), COLUMNS):
+        _kernels.running_sums(values, k, min(k + COLUMNS, len(found)), found)
+    return found
 
 
 def _has_null(chain: Chain) -> bool:
@@ -227,121 +266,40 @@ def _grow_truncation(chain: Chain) -> None:
 
 def split_merge(chain: Chain) -> None:
     """Split or merge communities (Jain and Neal 2004), labels included (3.6 i)."""
-    for _ in range(chain.model.split_merges):
-        grouped = np.flatnonzero(chain.state.community > 0)
-        if grouped.size < 2:
-            return
-        i, j = chain.rng.integers(grouped.size, size=2)
-        if i != j:
-            _split_or_merge(chain, int(grouped[i]), int(grouped[j]))
+    state, rng = chain.state, chain.rng
+    grouped = np.flatnonzero(state.community > 0)  # all moves leave this set alone
+    if grouped.size < 2:
+        return
+    for anchors in grouped[rng.integers(grouped.size, size=(chain.model.split_merges, 2))]:
+        if anchors[0] != anchors[1]:
+            _split_or_merge(chain, anchors)
 
 
-def _split_or_merge(chain: Chain, i: int, j: int) -> None:
-    """One proposal that parts tokens i and j, or joins their communities.
+def _split_or_merge(chain: Chain, anchors: np.ndarray) -> None:
+    """One proposal that parts two tokens, or joins their communities.
 
     Communities carry labels, which may remember earlier tokens, so a split also draws its new
     label among those without tokens, and its chances depend on it.
     """
     state, rng = chain.state, chain.rng
-    a, c = int(state.community[i]), int(state.community[j])
-    empty = np.flatnonzero((state.eta - chain.carried.eta)[1:] == 0) + 1
+    a, c = state.community[anchors]
+    held = state.eta - chain.carried.eta
+    empty = np.flatnonzero(held[1:] == 0) + 1
     split = a == c
     if split and empty.size == 0:
         return
-    new = int(empty[rng.integers(empty.size)]) if split else c
-    members = np.flatnonzero((state.community == a) | (state.community == c))
-    tokens = members[(members != i) & (members != j)]
-    forced = np.empty(0, np.int8) if split else (state.community[tokens] == c).astype(np.int8)
-    start = _remembered(chain, (a, new))
-    side, counts, log_proposal = _launch(chain, (i, j), tokens, forced, start)
-    together = tuple(part[0] + part[1] - old[1] for part, old in zip(counts, start, strict=True))
-    ends = np.unique(state.token_sender[members]), np.unique(state.token_receiver[members])
-    log_ratio = (
-        _log_community(state, [part[0] for part in counts], [old[0] for old in start], ends)
-        + _log_community(state, [part[1] for part in counts], [old[1] for old in start], ends)
-        - _log_community(state, together, [old[0] for old in start], ends)
-        + math.log(empty.size if split else empty.size + 1)
-        - log_proposal
+    others = int(held[a] if split else held[a] + held[c]) - 2
+    _kernels.split_or_merge(
+        anchors,
+        int(empty[rng.integers(empty.size)] if split else c),  # of one type: compiled once
+        math.log(empty.size if split else empty.size + 1),
+        (state.token_sender, state.token_receiver),
+        (state.alpha / (state.eta.size - 1), state.tau, state.tau * state.beta),
+        rng.random((RESTRICTED_SCANS + 1, others)),
+        math.log(1.0 - rng.random()),
+        state.community,
+        (state.eta, state.sent, state.received),
     )
-    if not math.log(1.0 - rng.random()) < (log_ratio if split else -log_ratio):
-        return
-    if split:
-        state.community[tokens[side == 1]] = new
-        state.community[j] = new
-    else:
-        state.community[members] = a
-    _count_tokens(chain)
-
-
-def _remembered(chain: Chain, pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pseudo-counts of two communities, float64 (2,), (2, N'), (2, N')."""
-    size = chain.state.beta.size
-    if not isinstance(chain.carried.eta, np.ndarray):
-        return np.zeros(2), np.zeros((2, size)), np.zeros((2, size))
-    chosen = list(pair)
-    eta, sent, received = chain.carried.tokens
-    return eta[chosen], sent.T[chosen], received.T[chosen]
-
-
-def _launch(
-    chain: Chain,
-    anchors: tuple[int, int],
-    tokens: np.ndarray,
-    forced: np.ndarray,
-    start: tuple[np.ndarray, np.ndarray, np.ndarray],
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray], float]:
-    """Restricted Gibbs scans from a random start; the last one is the proposal.
-
-    Returns the side of each token, counts (2,), (2, N'), (2, N') on top of the pseudo-counts
-    ``start``, and the log probability of the last scan (of its being ``forced`` there when not
-    empty).
-    """
-    state, rng = chain.state, chain.rng
-    eta, sent, received = (np.array(counts, order="C") for counts in start)
-    for which, anchor in enumerate(anchors):
-        eta[which] += 1
-        sent[which, state.token_sender[anchor]] += 1
-        received[which, state.token_receiver[anchor]] += 1
-    side = np.full(tokens.size, -1, np.int8)
-    free = np.empty(0, np.int8)
-    log_probability = 0.0
-    for scan in range(RESTRICTED_SCANS + 1):
-        log_probability = _kernels.restricted_scan(
-            tokens,
-            state.token_sender,
-            state.token_receiver,
-            state.alpha / (state.eta.size - 1),
-            state.tau,
-            state.tau * state.beta,
-            rng.random(tokens.size),
-            forced if scan == RESTRICTED_SCANS else free,
-            side,
-            eta,
-            sent,
-            received,
-        )
-    return side, (eta, sent, received), log_probability
-
-
-def _log_community(
-    state: State,
-    counts: Sequence[np.ndarray],
-    remembered: Sequence[np.ndarray],
-    ends: tuple[np.ndarray, np.ndarray],
-) -> float:
-    """Log marginal of one community's tokens, its part of the partition prior included.
-
-    ``counts`` (eta, sent, received) of them, on top of the pseudo-counts ``remembered``; ``ends``:
-    nodes that may have sent and received them.
-    """
-    alpha, tau, tau_beta = state.alpha / (state.eta.size - 1), state.tau, state.tau * state.beta
-    eta, old = counts[0], remembered[0]
-    value = gammaln(alpha + eta) - gammaln(alpha + old)
-    value += 2.0 * (gammaln(tau + old) - gammaln(tau + eta))
-    for count, base, nodes in zip(counts[1:], remembered[1:], ends, strict=True):
-        share = tau_beta[nodes]
-        value += (gammaln(share + count[nodes]) - gammaln(share + base[nodes])).sum()
-    return float(value)
 
 
 def _new_tokens(counts: np.ndarray, remembered: np.ndarray | float) -> np.ndarray:
@@ -370,18 +328,14 @@ def update_alpha(chain: Chain) -> None:
 def update_popularity(chain: Chain) -> None:
     """Tables of the endpoint restaurants, then tau, gamma and beta (3.6 iii-vi)."""
     state, rng, model = chain.state, chain.rng, chain.model
-    size, n_nodes = state.beta.size, chain.layout.n_nodes
-    tables = np.zeros(size, np.int64)
-    carried = chain.carried
-    for counts, remembered in ((state.sent, carried.sent), (state.received, carried.received)):
-        fresh = _new_tokens(counts, remembered)
-        node, community = np.nonzero(fresh[:, 1:])
-        cell = (node, community + 1)
-        new, old = state.tau * state.beta[node], take(remembered, cell)
-        drawn = _thinned(rng, _tables(rng, fresh[cell], new + old), new, old)
-        tables += np.bincount(node, weights=drawn, minlength=size).astype(np.int64)
+    n_nodes, carried = chain.layout.n_nodes, chain.carried
     eta = _new_tokens(state.eta, carried.eta)
     occupied = np.flatnonzero(eta[1:]) + 1
+    tables = np.zeros(state.beta.size, np.int64)
+    for counts, remembered in ((state.sent, carried.sent), (state.received, carried.received)):
+        fresh = _new_tokens(counts, remembered)
+        uniform = rng.random(int(fresh[:, 1:].sum()))
+        _kernels.endpoint_tables(counts, fresh, state.tau * state.beta, uniform, tables)
     n_tables = int(tables.sum())
     shape, rate = model.concentration_shape, 1.0 / n_nodes
     if not chain.holding:
@@ -413,8 +367,8 @@ def draw_network(chain: Chain) -> None:
     state, rng = chain.state, chain.rng
     draw_weights(chain)
     smoothing = (state.tau * state.beta)[:, None]
-    state.sender = np.exp(log_dirichlet(rng, smoothing + state.sent))
-    state.receiver = np.exp(log_dirichlet(rng, smoothing + state.received))
+    state.sender = _endpoints(rng, smoothing + state.sent)
+    state.receiver = _endpoints(rng, smoothing + state.received)
     state.sender[:, 0] = chain.base
     state.receiver[:, 0] = chain.base
 

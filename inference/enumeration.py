@@ -19,7 +19,7 @@ import numpy as np
 from scipy import stats
 
 from cascadenet.delays import get_delay
-from cascadenet.inference import communities, exact, rates, worlds
+from cascadenet.inference import communities, exact, parents, rates, worlds
 from cascadenet.inference.dynamics.memory import (
     SUPPORTED,
     Carried,
@@ -297,15 +297,10 @@ def gibbs_pass(data: Infections, reinforce: bool = True) -> list[Kernel]:
     ]
 
 
-def metropolis_pass(data: Infections, prior: dict[int, float]) -> list[Kernel]:
-    """All steps of the Metropolis pass over parents.
-
-    ``prior`` by child is what is proposed besides, relative to the largest hazard of an infection.
-    """
-    largest = [max(h, default=1.0) for h in data.hazards]
-    scale = [prior.get(v, 1.0) * h for v, h in zip(data.child, largest, strict=True)]
+def metropolis_pass(data: Infections, prior: Sequence[Sequence[float]]) -> list[Kernel]:
+    """All steps of the Metropolis pass over parents, given what is proposed besides."""
     return [
-        lambda choice, i=i: exact.metropolis_kernel(data, i, choice, scale[i])
+        lambda choice, i=i: exact.metropolis_kernel(data, i, choice, prior[i])
         for i in range(len(data.sources))
     ]
 
@@ -345,17 +340,25 @@ def _mistaken(data: Infections, chain: Chain, problem: ParentProblem) -> dict[st
     return found
 
 
-def typical_priors(chain: Chain) -> dict[int, float]:
-    """Mean shape / rate of the pairs listed for each child, of which there are few."""
-    ratio, ptr = rates.gamma_shape(chain) / chain.state.rate, chain.layout.pair_ptr
-    return {v: float(ratio[ptr[v] : ptr[v + 1]].mean()) for v in np.flatnonzero(np.diff(ptr))}
+def proposed_besides(chain: Chain, data: Infections) -> list[list[float]]:
+    """What the candidates of each infection are proposed with, whatever they explain.
+
+    Relative to the largest hazard of an infection, as the sampler has all of them.
+    """
+    share, _, factor = parents.proposal_odds(chain)
+    ratio = rates.gamma_shape(chain) / chain.state.rate
+    ground = ratio[chain.layout.pair_ptr[:-1]] if chain.layout.background else np.empty(0)
+    return [
+        [max(h) * float(factor[v] * share[u] if u >= 0 else ground[v]) for u, v in sources]
+        for sources, h in zip(data.sources, data.hazards, strict=True)
+    ]
 
 
 def _without_scans(chain: Chain) -> None:
     """The update of parents as it is for infections of very many candidates."""
     model = chain.model
     chain.model = replace(model, scan=0)
-    rates.draw_parents(chain)
+    parents.draw_parents(chain)
     chain.model = model
 
 
@@ -378,18 +381,18 @@ def _parent_cases(
     else:
         forgets = _ForgetsToSubtract(**vars(data))
         wrong["own count not taken out"] = gibbs_pass(forgets)
-    update = rates.draw_tree_parents if tree else rates.draw_parents
+    update = parents.draw_tree_parents if tree else parents.draw_parents
     kernels, starts = gibbs_pass(data, not tree), _some_states(pi)
     yield Case(update.__name__, name, pi, kernels, wrong, partial(run, update), starts)
     if tree:
         return
-    prior = typical_priors(chain)
+    prior = proposed_besides(chain, data)
     wrong = {what: metropolis_pass(x, prior) for what, x in mistaken.items()}
     wrong["own count not taken out"] = metropolis_pass(forgets, prior)
     kernels, run_proposals = metropolis_pass(data, prior), partial(run, _without_scans)
     yield Case("draw_parents", f"{name}, proposed", pi, kernels, wrong, run_proposals, starts)
     wrong = {what: swap_pass(x) for what, x in mistaken.items()}
-    run_swaps = partial(run, rates.swap_parents)
+    run_swaps = partial(run, parents.swap_parents)
     yield Case("swap_parents", name, pi, swap_pass(data), wrong, run_swaps, starts)
 
 

@@ -259,16 +259,18 @@ def parent_kernel(data: Infections, i: int, choice: Labels, reinforce: bool = Tr
     }
 
 
-def proposal_weights(data: Infections, i: int, choice: Labels, prior: float) -> list[float]:
+def proposal_weights(
+    data: Infections, i: int, choice: Labels, prior: Sequence[float]
+) -> list[float]:
     """Weights with which the candidates of infection i are proposed: n / rate h, plus ``prior``."""
     n = data.counts(choice, without=i)
     return [
-        n[p] / data.rate[p] * h + prior
-        for p, h in zip(data.sources[i], data.hazards[i], strict=True)
+        n[p] / data.rate[p] * h + more
+        for p, h, more in zip(data.sources[i], data.hazards[i], prior, strict=True)
     ]
 
 
-def metropolis_kernel(data: Infections, i: int, choice: Labels, prior: float) -> Law:
+def metropolis_kernel(data: Infections, i: int, choice: Labels, prior: Sequence[float]) -> Law:
     """Outcomes of a proposal by `proposal_weights`, accepted so that the posterior stays."""
     if not data.sources[i]:
         return {choice: 1.0}
@@ -286,15 +288,15 @@ def metropolis_kernel(data: Infections, i: int, choice: Labels, prior: float) ->
 
 def swap_kernel(data: Infections, i: int, choice: Labels) -> Law:
     """Outcomes of the swap proposal that infection i makes and their probabilities."""
-    others = [position for position in range(len(data.sources[i])) if position != choice[i]]
+    count = len(data.sources[i])
     outcomes: Law = defaultdict(float)
-    for other in others:
-        proposal = data.swapped(choice, i, other)
+    for other in range(count):
+        proposal = choice if other == choice[i] else data.swapped(choice, i, other)
         log_ratio = data.log_weight(proposal) - data.log_weight(choice)
         accept = math.exp(min(log_ratio, 0.0))
-        outcomes[proposal] += accept / len(others)
-        outcomes[choice] += (1.0 - accept) / len(others)
-    return dict(outcomes) if others else {choice: 1.0}
+        outcomes[proposal] += accept / count
+        outcomes[choice] += (1.0 - accept) / count
+    return dict(outcomes) if count else {choice: 1.0}
 
 
 # ---------------------------------------------------------------------------- memories of the pairs

@@ -1,15 +1,15 @@
-"""Updates of parents, rates and delays: the survival and the tree likelihood."""
+"""Updates of rates and delays: the survival and the tree likelihood."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import gammaln
 
-from cascadenet.inference import _kernels
 from cascadenet.inference.dynamics.memory import take
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SMALLEST_SHARE = 1e-12  # of memories in force, and of those not; keeps their odds finite
 TARGET_ACCEPTANCE = 0.44  # of one-dimensional random walks
+FLAT_SUMS = 3  # values of b that a sweep compares
 
 
 def gamma_shape(chain: Chain) -> np.ndarray:
@@ -35,71 +36,42 @@ def _ground_prior_rate(chain: Chain, d0: float) -> np.ndarray:
     return d0 + take(chain.carried.exposure, chain.layout.pair_ptr[:-1])
 
 
-def _scan_parents(chain: Chain, scan: int, *, reinforce: bool) -> None:
-    layout, state = chain.layout, chain.state
-    _kernels.update_parents(
-        layout.child_ptr,
-        layout.cand_ptr,
-        layout.cand_pair,
-        state.cand_weight,
-        layout.pair_ptr,
-        gamma_shape(chain),
-        state.rate,
-        reinforce,
-        scan,
-        chain.rng.random(layout.n_infections),
-        state.choice,
-        state.parent,
-        state.n_pair,
-    )
+def used_pairs(chain: Chain) -> np.ndarray:
+    """Pairs of nodes that explain an infection, int64."""
+    used = np.flatnonzero(chain.state.n_pair > 0)
+    return used[chain.layout.pair_source[used] >= 0] if chain.layout.background else used
 
 
-def _lookup(chain: Chain) -> tuple[Any, ...]:
-    """First arguments of the kernels that look candidates up instead of scanning them."""
-    layout = chain.layout
-    return (
-        layout.lookup,
-        layout.child_ptr,
-        layout.cand_ptr,
-        layout.cand_pair,
-        chain.state.cand_weight,
-        layout.pair_ptr,
-        layout.pair_source,
-        gamma_shape(chain),
-        chain.state.rate,
-    )
+def flat_sum(chain: Chain, b: float) -> float:
+    """Sum over all ordered pairs of log(b' / (b' + E)), which the flat prior weighs evenly.
 
-
-def draw_parents(chain: Chain) -> None:
-    """Parents given the network, rates integrated out (3.1).
-
-    Infections with very many candidates take the outcome of a Metropolis proposal instead of a draw
-    from all, whose cost would grow with their number.
+    Most of what an evaluation under that prior costs, so it is kept for the values of b it was
+    asked for last, as long as exposures stay.
     """
-    layout, state, scan = chain.layout, chain.state, chain.model.scan
-    _scan_parents(chain, scan, reinforce=True)
-    if layout.widest > scan:
-        _kernels.propose_parents(
-            *_lookup(chain),
-            scan,
-            chain.rng.random((layout.n_infections, 3)),
-            state.choice,
-            state.parent,
-            state.n_pair,
-        )
+    state, carried = chain.state, chain.carried
+    if chain.flat_sums[0] is not state.exposure or carried.pairs:
+        chain.flat_sums = (state.exposure, {})
+    known = chain.flat_sums[1]
+    if b not in known:
+        known[b] = _flat_sum(chain, b, state.exposure, state.node_full)
+    known[b] = known.pop(b)  # the last to be asked for stand last
+    while len(known) > FLAT_SUMS:
+        del known[next(iter(known))]
+    return known[b]
 
 
-def swap_parents(chain: Chain) -> None:
-    """Exchange of what two sources explain in one child (3.1b)."""
-    layout, state = chain.layout, chain.state
-    _kernels.update_swaps(
-        *_lookup(chain),
-        layout.n_cand,
-        chain.rng.random((layout.n_infections, 2)),
-        state.choice,
-        state.parent,
-        state.n_pair,
-    )
+def _flat_sum(chain: Chain, b: float, exposure: np.ndarray, node_full: np.ndarray) -> float:
+    edges = slice(None) if chain.edge_pairs is None else chain.edge_pairs
+    listed = _log_share(prior_rate(chain, b), exposure)[edges].sum()
+    rest = _log_share(b + chain.carried.node_exposure, node_full)
+    return float(listed + (chain.layout.n_unlisted * rest).sum())
+
+
+def _log_share(prior: np.ndarray | float, exposure: np.ndarray) -> np.ndarray:
+    """log(prior / (prior + exposure)), in one pass of memory at a time."""
+    share = exposure + prior
+    np.divide(prior, share, out=share)
+    return np.log(share, out=share)
 
 
 def set_theta(chain: Chain, theta: np.ndarray, exposure: np.ndarray, node_full: np.ndarray) -> None:
@@ -111,7 +83,7 @@ def set_theta(chain: Chain, theta: np.ndarray, exposure: np.ndarray, node_full: 
         ground = layout.pair_ptr[:-1]
         state.rate[ground] = exposure[ground] + _ground_prior_rate(chain, state.background_rate)
     if delay.name != "exponential":
-        state.cand_weight = layout.relative_weight(layout.log_hazard(delay, theta))
+        state.cand_weight = layout.hazard_weight(lambda delays: delay.log_hazard(delays, theta))
 
 
 class RateTarget:
@@ -122,33 +94,32 @@ class RateTarget:
     """
 
     def __init__(self, chain: Chain) -> None:
-        layout, state, model = chain.layout, chain.state, chain.model
+        state = chain.state
         self.chain = chain
+        self.flat = chain.model.prior == "flat"
         self.shape, self.remembered = state.shape, chain.carried.n
-        used = np.flatnonzero(state.n_pair)
         if chain.edge_pairs is not None:
-            self.shape = np.zeros(layout.n_pairs)
+            self.shape = np.zeros(chain.layout.n_pairs)
             self.shape[chain.edge_pairs] = state.shape[chain.edge_pairs]
-            self.remembered = self.remembered * (layout.pair_source >= 0)
-            used = used[layout.pair_source[used] >= 0]
-        self.used = used
-        self.n = state.n_pair[used].astype(np.float64)
-        self.shape_used = self.shape[used]
-        self.remembered_used = take(chain.carried.n, used)
-        listed = np.bincount(
-            layout.pair_source
-            if chain.edge_pairs is None
-            else layout.pair_source[chain.edge_pairs],
-            weights=self.shape if chain.edge_pairs is None else self.shape[chain.edge_pairs],
-            minlength=layout.n_nodes,
-        )
-        if model.prior == "flat":
-            mass = np.full(layout.n_nodes, state.total / max(layout.n_nodes, 1))
-        else:
-            known = layout.n_nodes
-            reach = state.receiver[:known].sum(axis=0) - state.receiver[:known]
-            mass = state.total * ((state.sender[:known] * state.weight) * reach).sum(axis=1)
-        self.unlisted = np.maximum(mass - listed, 0.0)
+            self.remembered = self.remembered * (chain.layout.pair_source >= 0)
+        self.used = used_pairs(chain)
+        self.n = state.n_pair[self.used].astype(np.float64)
+        self.shape_used = self.shape[self.used]
+        self.remembered_used = take(chain.carried.n, self.used)
+
+    @cached_property
+    def unlisted(self) -> np.ndarray:
+        """Sum of the shapes of all pairs that are not listed, by source, float64 (N,)."""
+        layout, state = self.chain.layout, self.chain.state
+        known = layout.n_nodes
+        if self.flat:
+            return layout.n_unlisted * (state.total / max(known * (known - 1), 1))
+        edges = slice(None) if self.chain.edge_pairs is None else self.chain.edge_pairs
+        source, shape = layout.pair_source[edges], self.shape[edges]
+        listed = np.bincount(source, weights=shape, minlength=known)
+        reach = state.receiver[:known].sum(axis=0) - state.receiver[:known]
+        mass = state.total * ((state.sender[:known] * state.weight) * reach).sum(axis=1)
+        return np.maximum(mass - listed, 0.0)
 
     def at(
         self,
@@ -160,16 +131,22 @@ class RateTarget:
 
         The pass over all pairs is done here, once; each call costs the used pairs only.
         """
-        chain, state = self.chain, self.chain.state
-        prior, node_prior = prior_rate(chain, b), b + chain.carried.node_exposure
-        log_rate = np.log((state.exposure if exposure is None else exposure) + prior)
-        full = state.node_full if node_full is None else node_full
-        gain = np.log(prior) - log_rate
-        by_shape = (self.shape * gain).sum()
-        by_shape += (self.unlisted * (np.log(node_prior) - np.log(full + node_prior))).sum()
-        by_count = (self.n * log_rate[self.used]).sum()
-        if chain.carried.pairs:
-            by_count -= (self.remembered * gain).sum()
+        chain, state, carried = self.chain, self.chain.state, self.chain.carried
+        others = exposure is not None
+        exposure = exposure if others else state.exposure
+        node_full = node_full if others else state.node_full
+        prior = prior_rate(chain, b)
+        if self.flat:
+            known = chain.layout.n_nodes
+            by_shape = state.total / max(known * (known - 1), 1)
+            by_shape *= _flat_sum(chain, b, exposure, node_full) if others else flat_sum(chain, b)
+        else:
+            by_shape = (self.shape * _log_share(prior, exposure)).sum()
+            by_shape += (self.unlisted * _log_share(b + carried.node_exposure, node_full)).sum()
+        log_rate = np.log(exposure[self.used] + b + take(carried.exposure, self.used))
+        by_count = (self.n * log_rate).sum()
+        if carried.pairs:
+            by_count -= (self.remembered * _log_share(prior, exposure)).sum()
 
         def density(scale: float = 1.0) -> float:
             r = scale * self.shape_used + self.remembered_used
@@ -284,7 +261,7 @@ def update_delay(chain: Chain) -> None:
     """Random walk of each delay parameter on its unconstrained scale (3.2)."""
     layout, state, delay = chain.layout, chain.state, chain.model.delay
     target = RateTarget(chain)
-    delays = _chosen_delays(chain)
+    delays = chosen_delays(chain)
 
     def density(theta: np.ndarray, phi: np.ndarray, *exposures: np.ndarray) -> float:
         value = target.at(state.b, *exposures)()
@@ -329,20 +306,18 @@ def update_background(chain: Chain) -> None:
 def set_tree_weight(chain: Chain) -> None:
     """Delay densities f = nu h exp(-nu H) of all candidates, relative within an infection."""
     layout, state, delay = chain.layout, chain.state, chain.model.delay
-    log_weight = layout.log_hazard(delay, state.theta)
-    log_weight = log_weight - state.nu * delay.cumulative(layout.cand_delay, state.theta)
-    state.cand_weight = layout.relative_weight(log_weight)
 
+    def log_weight(delays: np.ndarray) -> np.ndarray:
+        log_hazard = delay.log_hazard(delays, state.theta)
+        return log_hazard - state.nu * delay.cumulative(delays, state.theta)
 
-def draw_tree_parents(chain: Chain) -> None:
-    """Parents of the tree likelihood: independent given the network, an exact tree draw (4)."""
-    _scan_parents(chain, chain.layout.n_nodes, reinforce=False)
+    state.cand_weight = layout.hazard_weight(log_weight)
 
 
 def update_nu(chain: Chain) -> None:
     """Rate nu of the tree likelihood's delay density, conjugate (4)."""
     state, model = chain.state, chain.model
-    delays = _chosen_delays(chain)
+    delays = chosen_delays(chain)
     cumulative = float(model.delay.cumulative(delays, state.theta).sum())
     shape, rate = model.nu_prior
     state.nu = chain.rng.standard_gamma(shape + delays.size) / (rate + cumulative)
@@ -352,7 +327,7 @@ def update_nu(chain: Chain) -> None:
 def update_tree_delay(chain: Chain) -> None:
     """Random walk of each delay parameter of the tree likelihood (4)."""
     state, delay = chain.state, chain.model.delay
-    delays = _chosen_delays(chain)
+    delays = chosen_delays(chain)
 
     def density(phi: np.ndarray) -> float:
         theta = delay.from_unconstrained(phi)
@@ -370,9 +345,9 @@ def update_tree_delay(chain: Chain) -> None:
     set_tree_weight(chain)
 
 
-def _chosen_delays(chain: Chain) -> np.ndarray:
+def chosen_delays(chain: Chain) -> np.ndarray:
     """Delay between each infection and its parent, seeds and background ones left out."""
     layout, state = chain.layout, chain.state
     rows = np.flatnonzero(state.parent >= 0)
     rows = rows[layout.pair_source[state.parent[rows]] >= 0]
-    return layout.cand_delay[layout.cand_ptr[rows] + state.choice[rows]]
+    return layout.chosen_delays(rows, state.choice[rows])

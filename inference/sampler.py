@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cascadenet.delays import Delay
-from cascadenet.inference import _kernels, communities, rates
+from cascadenet.inference import _kernels, communities, parents, rates
 from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.layout import Layout
 
@@ -33,7 +33,8 @@ class Model:
     background: bool = False
     balance_exposure: bool = True
     reserve: float = 0.0  # base mass of the open-world atom, 0 for a closed world
-    scan: int = 400  # mean candidates of a child's infections up to which all are weighed
+    scan: int = 200  # mean candidates of a child's infections up to which all are weighed
+    parent_passes: int = 2  # of the parents and swaps: edges mix by them, and they cost least
     token_passes: int = 3
     split_merges: int = 10
     alpha_prior: tuple[float, float] = (1.0, 1.0)
@@ -125,11 +126,12 @@ class Chain:
         self.n_sweeps = 0
         self.base = _base_measure(layout.n_nodes, model.reserve)
         self.edge_pairs: np.ndarray | None = None  # pairs of nodes, where others are listed too
+        self.flat_sums: tuple[np.ndarray | None, dict[float, float]] = (None, {})
         self.state = _start(self) if start is None else copy.deepcopy(start)
         self.updates = sweep_updates(model)
         self.state.kept = np.ones(self.carried.memory_n.shape, bool)
         adopt_parents(self, layout, np.zeros(layout.n_infections, np.int32))
-        rates.draw_tree_parents(self)  # no counts yet that could attract
+        parents.draw_tree_parents(self)  # no counts yet that could attract
 
     def sweep(self) -> None:
         """Apply every update once."""
@@ -141,11 +143,11 @@ class Chain:
 def sweep_updates(model: Model) -> tuple[Update, ...]:
     """Updates of one sweep, in the order that makes the partially collapsed sampler valid."""
     if model.likelihood == "tree":
-        updates: list[Update] = [rates.draw_tree_parents, rates.update_nu]
+        updates: list[Update] = [parents.draw_tree_parents, rates.update_nu]
         if model.delay.parameters:
             updates.append(rates.update_tree_delay)
     else:
-        updates = [rates.draw_parents, rates.swap_parents]
+        updates = [parents.draw_parents, parents.swap_parents] * model.parent_passes
         if model.switch:
             updates.append(rates.update_persistence)
         updates.append(rates.update_b)

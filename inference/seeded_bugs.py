@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from cascadenet.inference import _kernels, communities, geweke, rates
+from cascadenet.inference.parents import _kernels as parent_kernels
 from cascadenet.inference.sampler import Chain, Update
 from cascadenet.inference.worlds import CASES
 
@@ -80,7 +81,7 @@ BUGS = (
         "missing decrement of the old parent's count",
         "hdp",
         "draw_parents",
-        _kernels,
+        parent_kernels,
         "update_parents",
         (("n_pair[old] -= 1", "pass"),),
     ),
@@ -88,7 +89,7 @@ BUGS = (
         "h dropped from the weights of the parents",
         "capped",
         "draw_parents",
-        _kernels,
+        parent_kernels,
         "update_parents",
         (("weighted = cand_weight.size > 0", "weighted = False"),),
     ),
@@ -96,9 +97,9 @@ BUGS = (
         "swap ratio without the rates",
         "hdp",
         "swap_parents",
-        _kernels,
+        parent_kernels,
         "_transfer",
-        ((" * rate[a]", ""), (" * rate[b]", "")),
+        ((" * d_a\n", "\n"), (" * d_b\n", "\n")),
         caller="update_swaps",
     ),
     Bug(
@@ -185,7 +186,7 @@ BUGS = (
         "_new_tables",
         (("_thinned(chain.rng, tables, state.shape[used], remembered)", "tables"),),
         caller="draw_tokens",
-        repeats=5,
+        repeats=10,
     ),
     Bug(
         "persistence from memories in force only",

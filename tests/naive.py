@@ -85,40 +85,42 @@ def draw_parents(
 
 
 def propose_parents(
-    data: Infections, choice: Sequence[int], scan: int, uniform: Sequence[Sequence[float]]
+    data: Infections,
+    choice: Sequence[int],
+    scan: int,
+    uniform: Sequence[Sequence[float]],
+    odds: Sequence[dict],
 ) -> tuple[tuple[int, ...], int]:
-    """A proposal for each infection of children with many candidates; how many were moves."""
+    """A proposal for each infection of children with many candidates; how many were moves.
+
+    `odds[i]` is what each pair is proposed with for infection i, whatever it explains.
+    """
     new, moves = list(choice), 0
-    places: dict[int, list] = {}  # by child: pairs in the order in which they are gone through
+    places: dict[int, list] = {}  # by child: pairs that explain something, the first to do so last
     for sources, position in zip(data.sources, choice, strict=True):
         if sources:
             held = places.setdefault(sources[0][1], [])
             if sources[position] not in held:
-                held.append(sources[position])
+                held.insert(0, sources[position])
     for i, sources in enumerate(data.sources):
         if len(sources) < 2 or not is_wide(data, i, scan):
             continue
-        held = places[data.child[i]]
-        listed = [p for p in data.shape if p[1] == data.child[i]]
-        prior = sum(data.shape[p] / data.rate[p] for p in listed) / len(listed)
-        n, target = data.counts(new, without=i), data.weights(new, i)
+        held, target = places[data.child[i]], data.weights(new, i)
+        prior = [odds[i][p] for p in sources]
         proposed = proposal_weights(data, i, tuple(new), prior)
-        used = [proposed[sources.index(p)] - prior if p in sources else 0.0 for p in held]
+        known = [proposed[x] - prior[x] for x in range(len(sources))]
+        used = [known[sources.index(p)] if p in sources else 0.0 for p in held]
         share = sum(used) / sum(proposed)
         if uniform[i][0] < share:
             to = sources.index(held[first_above(used, uniform[i][0] / share)])
         else:
-            to = int(uniform[i][1] * len(sources))
+            to = first_above(prior, uniform[i][1])
         old = new[i]
         ratio = target[to] * proposed[old] / (target[old] * proposed[to])
         if to != old and uniform[i][2] < ratio:
             new[i], moves = to, moves + 1
             if sources[to] not in held:
-                free = [x for x, p in enumerate(held) if n[p] == 0 and p != sources[old]]
-                if free:
-                    held[free[-1]] = sources[to]
-                else:
-                    held.append(sources[to])
+                held.insert(0, sources[to])
     return tuple(new), moves
 
 
@@ -128,10 +130,9 @@ def draw_swaps(
     """One swap proposal for each infection with a choice; the result and how many were made."""
     choice, accepted = tuple(choice), 0
     for i, sources in enumerate(data.sources):
-        others = [position for position in range(len(sources)) if position != choice[i]]
-        if not others:
+        other = min(int(uniform[i][0] * len(sources)), len(sources) - 1)
+        if not sources or other == choice[i]:
             continue
-        other = others[min(int(uniform[i][0] * len(others)), len(others) - 1)]
         proposal = data.swapped(choice, i, other)
         log_ratio = data.log_weight(proposal) - data.log_weight(choice)
         if uniform[i][1] < math.exp(min(log_ratio, 0.0)):
@@ -160,6 +161,21 @@ def crt_tables(
     tables = []
     for n, r in zip(counts, concentration, strict=True):
         tables.append(sum(next(numbers) < r / (r + m) for m in range(n)))
+    return tables
+
+
+def endpoint_tables(fresh, old, concentration, uniform) -> list[int]:
+    """Tables by node: customers of restaurants [node][community] but the first, some there before.
+
+    Tables that are due to those, in number `old`, are not counted.
+    """
+    numbers = iter(uniform)
+    tables = []
+    for r, tokens, remembered in zip(concentration, fresh, old, strict=True):
+        opened = 0
+        for n, before in list(zip(tokens, remembered, strict=True))[1:]:
+            opened += sum(next(numbers) < r / (r + before + m) for m in range(n))
+        tables.append(opened)
     return tables
 
 
@@ -199,14 +215,37 @@ def update_communities(
 # ---------------------------------------------------------------------------------- split and merge
 
 
-def restricted_scan(tokens, anchors, rest, side, uniform, forced=None):
+def restricted_scan(tokens, anchors, rest, side, uniform, forced=None, labels=(1, 1)):
     """A pass over the tokens that are no anchors; where they end and its log probability."""
     side, log_probability = list(side), 0.0
     for x in range(len(rest)):
-        p = side_probability(tokens, anchors, rest, side, x)
+        p = side_probability(tokens, anchors, rest, side, x, labels)
         side[x] = int(uniform[x] < p) if forced is None else forced[x]
         log_probability += math.log(p if side[x] == 1 else 1.0 - p)
     return side, log_probability
+
+
+def split_or_merge(tokens, assignment, anchors, label, ways, uniform, chance) -> list[int]:
+    """Communities after a proposal to part two tokens, or to join theirs.
+
+    `label` is the second one's community when parted, which a split chooses in so many `ways`.
+    """
+    i, j = anchors
+    a, c = assignment[i], assignment[j]
+    rest = [t for t, k in enumerate(assignment) if k in (a, c) and t not in anchors]
+    side, log_proposal = [-1] * len(rest), 0.0
+    for left, row in zip(reversed(range(len(uniform))), uniform, strict=True):
+        forced = None if a == c or left else [int(assignment[t] == c) for t in rest]
+        side, log_proposal = restricted_scan(tokens, anchors, rest, side, row, forced, (a, label))
+    joined = [a if k in (a, c) else k for k in assignment]
+    parted = list(joined)
+    for t, where in [(j, 1), *zip(rest, side, strict=True)]:
+        parted[t] = label if where == 1 else a
+    log_ratio = tokens.log_weight(parted) - tokens.log_weight(joined) + math.log(ways)
+    log_ratio -= log_proposal
+    if a == c:
+        return parted if chance < math.exp(min(log_ratio, 0.0)) else joined
+    return joined if chance < math.exp(min(-log_ratio, 0.0)) else list(assignment)
 
 
 # ------------------------------------------------------------------------------------- running sums

@@ -74,7 +74,7 @@ def test_updates_leave_the_posterior_alone_and_mistakes_do_not(cases):
     [
         ("missing decrement", "draw_parents", "exponential"),
         ("h dropped", "draw_parents", "rayleigh, no null"),
-        ("swap ratio", "swap_parents", "exponential"),
+        ("swap ratio", "swap_parents", "background, no null"),
         ("wrong CRT", "draw_tokens", "nothing remembered"),
         ("tables of remembered", "draw_tokens", "memory"),
         ("split without", "split_merge", "three communities, open world"),

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from cascadenet.delays import DELAYS, get_delay
 from cascadenet.inference import _kernels
 from cascadenet.inference.layout import Layout, build_layout
+from cascadenet.inference.parents import _kernels as parent_kernels
 from cascadenet.inference.sampler import SHAPE_FLOOR, Chain, Model
 from tests import naive
 
@@ -213,7 +214,7 @@ def test_parents(cascades, background, limit, weighted, reinforce, scan, case):
     )
     uniform = rng.random(layout.n_infections)
     before = as_explanation(layout, moved[0])
-    _kernels.update_parents(
+    parent_kernels.update_parents(
         layout.child_ptr,
         layout.cand_ptr,
         layout.cand_pair,
@@ -243,9 +244,20 @@ def test_proposed_parents(cascades, background, limit, weighted, scan, case):
     rng = np.random.default_rng(case)
     layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
     uniform = rng.random((layout.n_infections, 3))
+    share, factor = rng.gamma(0.5, size=(2, layout.n_nodes)) + 0.01
+    running = np.append(0.0, np.cumsum(share[layout.meeting[2]]))
+    ground = {p: data.shape[p] / data.rate[p] for p in data.shape}
+    besides = [
+        {(u, v): factor[v] * share[u] if u >= 0 else ground[u, v] for u, v in sources}
+        for sources in data.sources
+    ]
     before = as_explanation(layout, moved[0])
-    moves = _kernels.propose_parents(*lookup(layout, *parameters), scan, uniform, *moved)
-    expected, expected_moves = naive.propose_parents(data, before, scan, uniform.tolist())
+    odds = share, running, factor
+    moves = parent_kernels.propose_parents(
+        *lookup(layout, *parameters), scan, layout.meeting, odds, uniform, *moved
+    )
+    expected, expected_moves = naive.propose_parents(data, before, scan, uniform.tolist(), besides)
+    assert (layout.meeting[3] == -1).all()
     assert_explains(layout, data, moved, expected)
     assert moves == expected_moves
 
@@ -257,7 +269,9 @@ def test_swaps(cascades, background, limit, weighted, case):
     layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
     uniform = rng.random((layout.n_infections, 2))
     before = as_explanation(layout, moved[0])
-    accepted = _kernels.update_swaps(*lookup(layout, *parameters), layout.n_cand, uniform, *moved)
+    accepted = parent_kernels.update_swaps(
+        *lookup(layout, *parameters), layout.n_cand, uniform, *moved
+    )
     if weighted:
         uniform[:, 1] = 1.0 - uniform[:, 1]  # there the decision is made on the log scale
     expected, expected_accepted = naive.draw_swaps(data, before, uniform.tolist())
@@ -269,11 +283,15 @@ def test_swaps(cascades, background, limit, weighted, case):
 def test_ratio_of_a_transfer_is_bounded_by_its_ends(n, more, log_a, log_b, case):
     """On which the early rejection of swaps rests: convex on the log scale."""
     rng = np.random.default_rng(case)
-    shape, rate = np.exp([log_a, log_b]), rng.gamma(1.0, size=2) + 0.01
-    n_pair = np.array([n + more, 0], np.int32)
-    ratios = [_kernels._transfer(shape, rate, n_pair, 0, 1, s) for s in range(1, n + more + 1)]
+    limit = 10.0 ** rng.uniform(-8.0, 0.0)
+    (r_a, r_b), (d_a, d_b) = np.exp([log_a, log_b]), rng.gamma(1.0, size=2) + 0.01
+    ratios = [
+        parent_kernels._transfer(r_a, d_a, n + more, r_b, d_b, 0, s) for s in range(1, n + more + 1)
+    ]
     for most in range(1, len(ratios) + 1):
         assert max(ratios[:most]) <= max(ratios[0], ratios[most - 1]) * (1.0 + 1e-9)
+        if parent_kernels._is_hopeless(r_a, d_a, n + more, r_b, d_b, most, limit):
+            assert max(ratios[:most]) <= limit
 
 
 @CASES
@@ -292,6 +310,28 @@ def test_network_shape(cascades, background, width, case):
         assert found == pytest.approx(7.0 if u < 0 else max(2.5 * p, floor), rel=1e-13)
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_shape_of_a_pair_does_not_depend_on_the_others(seed, background):
+    """Children with many pairs are worked out by rows of nodes, to the same bytes.
+
+    As if one child had its pairs listed in many ways.
+    """
+    rng = np.random.default_rng(seed)
+    n_nodes, width = _kernels.TILE + 40, 6
+    few = n_nodes // _kernels.DENSE
+    sizes = (few, few + 1, n_nodes, 0, n_nodes // 2, n_nodes, n_nodes, 1, n_nodes)
+    listed = [np.sort(rng.permutation(n_nodes)[:size]) for size in sizes]
+    listed = [np.insert(nodes, 0, [-1] * background) for nodes in listed]
+    source, ptr = np.concatenate(listed).astype(np.int32), np.cumsum([0, *map(len, listed)])
+    sender, to = rng.random((n_nodes, width)) ** 8, rng.random(width) ** 8
+    shape = np.full(source.size, 7.0)
+    _kernels.network_shape(sender, np.tile(to, (n_nodes, 1)), ptr, source, 2.5, 0.2, shape)
+    expected = np.maximum(2.5 * np.add.accumulate(sender * to, axis=1)[:, -1], 0.2)
+    assert np.unique(expected).size > 20
+    assert (shape[source >= 0] == expected[source[source >= 0]]).all()
+    assert (shape[source < 0] == 7.0).all()
+
+
 # ---------------------------------------------------------------------- tables, tokens, communities
 
 
@@ -304,6 +344,30 @@ def test_tables(counts, case):
     tables = np.empty(len(counts), np.int64)
     _kernels.crt_tables(np.array(counts, np.int64), concentration, uniform, tables)
     assert tables.tolist() == naive.crt_tables(counts, concentration.tolist(), uniform.tolist())
+
+
+@CASES
+@given(st.integers(1, 3), st.integers(1, 4), SEEDS)
+def test_tables_of_endpoints(n_nodes, width, case):
+    rng = np.random.default_rng(case)
+    fresh = rng.integers(4, size=(n_nodes, width))
+    old = rng.integers(3, size=fresh.shape) * rng.gamma(1.0, size=fresh.shape)
+    old = np.round(8.0 * old) / 8.0  # so that adding counts is exact
+    concentration = rng.gamma(0.3, size=n_nodes) + 1e-100
+    uniform, tables = rng.random(int(fresh[:, 1:].sum())), np.full(n_nodes, 5, np.int64)
+    _kernels.endpoint_tables(old + fresh, fresh, concentration, uniform, tables)
+    expected = naive.endpoint_tables(fresh.tolist(), old.tolist(), concentration, uniform.tolist())
+    assert (tables - 5).tolist() == expected
+
+
+@given(st.integers(1, 5), st.integers(0, 4), st.integers(0, 4), SEEDS)
+def test_running_sums_of_columns(size, low, more, case):
+    values = np.random.default_rng(case).random((size, low + more + 1))
+    found = np.full(values.shape[::-1], 7.0)
+    _kernels.running_sums(values, low, low + more, found)
+    for k, column in enumerate(values.T.tolist()):
+        inside = low <= k < low + more
+        assert found[k].tolist() == (list(itertools.accumulate(column)) if inside else [7.0] * size)
 
 
 @CASES
@@ -436,19 +500,30 @@ def test_collapsed_pass(size, communities, null, case):
         assert (kept == made).all()
 
 
+def remembered_tokens(rng, communities):
+    """Pseudo-counts of three earlier tokens over four endpoints, for naive."""
+    eta, sent, received = np.zeros(communities + 1), *np.zeros((2, 4, communities + 1))
+    for _ in range(3):
+        k, weight = rng.integers(communities + 1), rng.integers(16) / 8.0
+        eta[k] += weight
+        sent[rng.integers(4), k] += weight
+        received[rng.integers(4), k] += weight
+    return eta, sent, received
+
+
 @CASES
 @given(st.integers(2, 10), st.booleans(), SEEDS)
 def test_restricted_scan(size, forced, case):
     rng = np.random.default_rng(case)
     pairs, (prior, _, tau, popularity), tokens = random_tokens(rng, size, 3, True)
-    anchors = tuple(rng.permutation(size)[:2].tolist())
+    memory = remembered_tokens(rng, 3)
+    tokens = dataclasses.replace(tokens, memory=tuple(x.tolist() for x in memory))
+    counts = tuple(x.copy() for x in memory)
+    anchors, labels = tuple(rng.permutation(size)[:2].tolist()), 1 + rng.permutation(3)[:2]
     rest = np.array([t for t in range(size) if t not in anchors], np.int64)
     side = np.full(rest.size, -1, np.int8)
-    eta = np.ones(2, np.int64)
-    sent, received = np.zeros((2, 2, 4), np.int64)
-    for which, t in enumerate(anchors):
-        sent[which, pairs[0, t]] += 1
-        received[which, pairs[1, t]] += 1
+    law = (prior[1], tau, tau * popularity)
+    _kernels.place_tokens(np.array(anchors), labels, tuple(pairs), law, counts)
     expected = side.tolist()
     for last in (False, True):
         uniform = rng.random(rest.size)
@@ -456,28 +531,78 @@ def test_restricted_scan(size, forced, case):
         if last and forced:
             target = rng.integers(2, size=rest.size).astype(np.int8)
         log_probability = _kernels.restricted_scan(
-            rest,
-            *pairs,
-            prior[1],
-            tau,
-            tau * popularity,
-            uniform,
-            target,
-            side,
-            eta,
-            sent,
-            received,
+            rest, labels, tuple(pairs), law, uniform, target, side, counts
         )
+        goal = target.tolist() if target.size else None
         expected, expected_log = naive.restricted_scan(
-            tokens, anchors, rest, expected, uniform, target.tolist() if target.size else None
+            tokens, anchors, rest, expected, uniform, goal, labels
         )
         assert side.tolist() == expected
         assert log_probability == pytest.approx(expected_log, rel=1e-11, abs=1e-12)
-    for which in (0, 1):
-        held = [anchors[which], *rest[side == which]]
-        assert eta[which] == len(held)
-        assert (sent[which] == np.bincount(pairs[0, held], minlength=4)).all()
-        assert (received[which] == np.bincount(pairs[1, held], minlength=4)).all()
+    held = np.empty(size, np.int32)
+    held[list(anchors)], held[rest] = labels, labels[side]
+    for found, made, old in zip(counts, assert_counts(pairs, held, 4, 4), memory, strict=True):
+        assert (found == made + old).all()
+
+
+@CASES
+@given(st.integers(1, 30), st.sampled_from((1.0, 1e-40)), SEEDS)
+def test_weight_of_placed_tokens(size, unpopular, case):
+    """Also where a product of probabilities is no float."""
+    rng = np.random.default_rng(case)
+    pairs, (prior, _, tau, popularity), tokens = random_tokens(rng, size, 3, True)
+    popularity[0] *= unpopular
+    tokens = dataclasses.replace(tokens, popularity=popularity.tolist())
+    community = rng.integers(1, 4, size).astype(np.int32)
+    counts = np.zeros(4), *np.zeros((2, 4, 4))
+    law = (prior[1], tau, tau * popularity)
+    found = _kernels.place_tokens(np.arange(size), community, tuple(pairs), law, counts)
+    weight, expected = list(tokens.prior), 0.0
+    for t, k in enumerate(community.tolist()):
+        seen = counts_of(pairs[:, :t], community[:t], k)
+        expected += math.log(weight[k] / (tau + len(seen)) ** 2)
+        for side in (0, 1):
+            node = pairs[side, t]
+            expected += math.log(tau * popularity[node] + sum(x[side] == node for x in seen))
+        weight[k] += 1.0
+    assert found == pytest.approx(expected, rel=1e-11)
+
+
+def counts_of(pairs, community, k):
+    """Endpoints of the tokens of one community."""
+    return [pair for pair, z in zip(pairs.T.tolist(), community, strict=True) if z == k]
+
+
+@CASES
+@given(st.integers(2, 7), st.integers(0, 3), st.booleans(), SEEDS)
+def test_split_or_merge(size, scans, joined, case):
+    rng = np.random.default_rng(case)
+    pairs, (prior, _, tau, popularity), tokens = random_tokens(rng, size, 3, True)
+    memory = remembered_tokens(rng, 3)
+    tokens = dataclasses.replace(tokens, memory=tuple(x.tolist() for x in memory))
+    community = rng.integers(4, size=size).astype(np.int32)
+    anchors = rng.permutation(size)[:2]
+    community[anchors] = (2, 2) if joined else (3, 2)
+    label = int(rng.choice((1, 3))) if joined else 2
+    if joined:
+        community[community == label] = 0
+    counts = assert_counts(pairs, community, 4, 4)
+    counts = tuple(new + old for new, old in zip(counts, memory, strict=True))
+    concerned = np.isin(community, community[anchors]).sum()
+    uniform, chance = rng.random((scans + 1, concerned - 2)), rng.random()
+    expected = naive.split_or_merge(
+        tokens, community.tolist(), tuple(anchors.tolist()), label, 2, uniform.tolist(), chance
+    )
+    before = community.tolist()
+    accepted = _kernels.split_or_merge(
+        anchors, label, math.log(2), tuple(pairs), (prior[1], tau, tau * popularity),
+        uniform, math.log(chance), community, counts,
+    )  # fmt: skip
+    assert community.tolist() == expected
+    assert accepted == (before != expected)
+    afresh = assert_counts(pairs, community, 4, 4)
+    for found, made, old in zip(counts, afresh, memory, strict=True):
+        assert (found == made + old).all()
 
 
 @CASES

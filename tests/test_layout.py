@@ -276,3 +276,46 @@ def test_an_infection_that_nothing_can_explain_is_named():
 def test_no_infection_that_could_be_explained_is_no_error():
     layout = laid_out(Story([(0.0, 0)], 1.0))
     assert layout.relative_weight(np.empty(0)).size == 0
+
+
+# ------------------------------------------------------------------------------------------ blocks
+
+
+@given(naive.cascade_sets(), st.booleans(), st.integers(1, 9), st.sampled_from(sorted(DELAYS)))
+def test_blocks_of_children_make_up_the_whole(cascades, background, size, name):
+    """What is made block by block is the same bytes for any size of the blocks."""
+    layout = build_layout(cascades, background=background)
+    delay = get_delay(name)
+    theta = delay.default() * 1.1
+
+    def made() -> list[bytes]:
+        arrays = [*layout.exposure(delay, theta), np.concatenate([*cut(layout.delays), [0.0]])]
+        if name != "powerlaw" or background:  # others may find no hazard above 0
+            arrays.append(layout.hazard_weight(lambda delays: delay.log_hazard(delays, theta)))
+        return [x.tobytes() for x in arrays]
+
+    def cut(values) -> list[np.ndarray]:
+        return [values(low, high) for low, high in layout.blocks()]
+
+    at_once = made()
+    assert layout.blocks() == [(0, layout.n_nodes)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cascadenet.inference.layout.BLOCK", size)
+        ends = layout.blocks()
+        assert ends[0][0] == 0 and ends[-1][1] == layout.n_nodes
+        assert all(low < high for low, high in ends)
+        assert [high for _, high in ends[:-1]] == [low for low, _ in ends[1:]]
+        if layout.cand_pair.size > size * layout.n_nodes:
+            assert len(ends) > 1
+        assert made() == at_once
+
+
+@given(naive.cascade_sets(), st.booleans(), st.integers(0, 2**32 - 1))
+def test_chosen_delays_are_those_of_the_candidates(cascades, background, case):
+    layout = build_layout(cascades, background=background)
+    rng = np.random.default_rng(case)
+    width = np.diff(layout.cand_ptr)
+    rows = np.flatnonzero(width > int(background))
+    choice = rng.integers(int(background), width[rows])
+    expected = layout.cand_delay[layout.cand_ptr[rows] + choice]
+    assert layout.chosen_delays(rows, choice).tolist() == expected.tolist()

@@ -184,6 +184,38 @@ def test_target_is_the_sum_over_all_pairs(seed, number):
     )
 
 
+def test_sums_that_are_kept_are_those_of_the_present(seed):
+    """Under the flat prior, after every update of every kind of model."""
+    for number, (model, limit) in enumerate(every_model()):
+        if model.likelihood != "survival" or model.prior != "flat":
+            continue
+        layout = build_layout(
+            some_cascades(seed), background=model.background, max_candidates=limit
+        )
+        chain = Chain(layout, model, np.random.default_rng([seed, number]))
+        chain.holding = False
+        for update in chain.updates * 4:
+            update(chain)
+            state = chain.state
+            fresh = rates._flat_sum(chain, state.b, state.exposure, state.node_full)
+            assert rates.flat_sum(chain, state.b) == fresh
+            assert len(chain.flat_sums[1]) <= rates.FLAT_SUMS
+
+
+@pytest.mark.parametrize("shape", [1e-5, 0.01, 0.3, 1.0, 1.7])
+def test_logs_of_many_gamma_variables(shape, rng):
+    """Against the distribution of log G; another shape is noticed."""
+    drawn = communities.many_log_gammas(rng, np.full((100, 300), shape)).ravel()
+    # G(a) = G(a + 1) U^(1/a): below where doubles end, the second factor is all there is
+    drawn = np.exp(shape * drawn)
+
+    def cdf(x, a=shape):
+        return np.where(x < 1e-3**a, x / math.gamma(a + 1.0), stats.gamma.cdf(x ** (1.0 / a), a))
+
+    assert ks_p(drawn, cdf) > ALPHA
+    assert ks_p(drawn**1.1, cdf) < CAUGHT
+
+
 # --------------------------------------------------------------------------------- quadrature
 
 

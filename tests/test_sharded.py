@@ -23,9 +23,10 @@ import pytest
 
 from cascadenet.cascades import Cascades
 from cascadenet.errors import FormatError
-from cascadenet.inference import _kernels, chains, communities, geweke, rates, sampler
+from cascadenet.inference import chains, communities, geweke, rates, sampler
 from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.layout import build_layout
+from cascadenet.inference.parents import _kernels as parent_kernels
 from cascadenet.inference.sampler import Chain
 from cascadenet.inference.sharded import coordinator as coordinators
 from cascadenet.inference.sharded.coordinator import Coordinator
@@ -171,7 +172,7 @@ def test_densities_add_up(case: str, shards: int, seed: int) -> None:
     expected = target.at(0.7, *exposures)() - target.at(0.7)()
     found -= sums.by_shape[0] - sums.by_count[0] + unlisted.at(0.7)()
     assert found == pytest.approx(expected, rel=1e-8)
-    hazards = delay.log_hazard(rates._chosen_delays(chain), theta).sum()
+    hazards = delay.log_hazard(rates.chosen_delays(chain), theta).sum()
     assert tried.hazard == pytest.approx(hazards, rel=1e-10)
 
 
@@ -267,7 +268,7 @@ def test_sources_are_found_among_candidates(case: str, seed: int) -> None:
             for q in range(first, piece.cand_ptr[m + 1]):
                 source = piece.pair_source[piece.cand_pair[q]]
                 begin = piece.lookup[0][max(source, 0)]
-                found, _ = _kernels.place_of(m, source, begin, piece.lookup)
+                found, _ = parent_kernels.place_of(m, source, begin, *piece.lookup)
                 assert found == q - first
 
 

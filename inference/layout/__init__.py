@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from cascadenet.delays import Delay
 
 BACKGROUND = -1
+BLOCK = 1 << 18  # candidates whose delays are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,48 @@ class Layout:
         return (*ends, int(self.background))
 
     @cached_property
+    def meeting(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What tells which infections of two nodes share a cascade, for the kernels.
+
+        Returns
+        -------
+        source_cascade, cascade : int32 array
+            Cascade of each infection that `lookup` has for sources, and of each row.
+        node : int32 array, shape (I,)
+            Node of each infection in the flat arrays of the cascades.
+        row : int32 array, shape (C,)
+            Scratch, -1 everywhere whenever no kernel is at work.
+        """
+        cascade = self._cascade.astype(np.int32)
+        row = np.full(self._offset.size - 1, -1, np.int32)
+        ordered = self.lookup[1]
+        both = np.column_stack((cascade[ordered], ordered.astype(np.int32)))
+        return both, cascade[self.infection], self._node, row
+
+    @cached_property
     def widest(self) -> float:
         """Largest mean number of candidates that a node's infections have."""
         infections = np.diff(self.child_ptr)
         candidates = np.diff(self.cand_ptr[self.child_ptr])
         return float((candidates / np.maximum(infections, 1)).max(initial=0.0))
 
-    def delays(self) -> np.ndarray:
-        """Delay of every candidate, internal unit, float64 (Q,); a background one's since the
-        start of its cascade."""
-        delays = np.empty(self.cand_pair.size)
+    def blocks(self) -> list[tuple[int, int]]:
+        """Ranges of children, each of about ``BLOCK`` candidates, that make up all."""
+        before = self.cand_ptr[self.child_ptr]  # candidates before each child
+        ends = np.searchsorted(before, np.arange(0, before[-1], BLOCK))
+        ends = np.unique(np.concatenate(([0], ends, [self.n_nodes]))).tolist()
+        return list(pairwise(ends))
+
+    def delays(self, low: int = 0, high: int | None = None) -> np.ndarray:
+        """Delays of the candidates of children ``low:high``, by default of all, float64.
+
+        In the internal unit; a background candidate's is the time since the start of its cascade.
+        """
+        first, last = self.child_ptr[[low, self.n_nodes if high is None else high]]
+        delays = np.empty(self.cand_ptr[last] - self.cand_ptr[first])
         _kernels.fill_delays(
+            first,
+            last,
             self.infection,
             self._offset,
             self._cascade,
@@ -118,13 +152,24 @@ class Layout:
 
     @cached_property
     def cand_delay(self) -> np.ndarray:
-        """The delays, kept for models that need them at every sweep."""
+        """All delays, kept for methods that need them again and again, float64 (Q,)."""
         return self.delays()
+
+    def chosen_delays(self, rows: np.ndarray, choice: np.ndarray) -> np.ndarray:
+        """Delays of one candidate each, not the background, of some infections, float64."""
+        source = self.cand_start[rows] + choice - int(self.background)
+        return (self._time[self.infection[rows]] - self._time[source]) / self.unit
 
     @cached_property
     def n_cand(self) -> np.ndarray:
         """Infections that each pair could explain, int32 (P,)."""
         return np.bincount(self.cand_pair, minlength=self.n_pairs).astype(np.int32)
+
+    @cached_property
+    def n_unlisted(self) -> np.ndarray:
+        """Nodes that each source never met, int64 (N,)."""
+        source = self.pair_source[self.pair_source >= 0]
+        return self.n_nodes - 1 - np.bincount(source, minlength=self.n_nodes)
 
     @cached_property
     def incidence(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -157,62 +202,88 @@ class Layout:
         node_full : float64 array, shape (N,)
             E_uv of source u and any child it never met.
         """
-        delays = self.cand_delay if delay.parameters else self.delays()
         infection_full = delay.cumulative(self._influence, theta)
         node_full = np.bincount(self._node, weights=infection_full, minlength=self.n_nodes)
         node_cascades = np.bincount(self._node, minlength=self.n_nodes)
         exposure = np.empty(self.n_pairs)
-        _kernels.pair_exposure(
-            self.child_ptr,
-            self.infection,
-            self._offset,
-            self._cascade,
-            self._node,
-            self._n_earlier,
-            self._first_cand,
-            self.pair_ptr,
-            self.pair_source,
-            self.background,
-            self.cand_ptr,
-            delay.cumulative(delays, theta),
-            infection_full,
-            node_full,
-            node_cascades,
-            exposure,
-        )
+        for low, high in self.blocks():
+            _kernels.pair_exposure(
+                low,
+                high,
+                self.child_ptr,
+                self.infection,
+                self._offset,
+                self._cascade,
+                self._node,
+                self._n_earlier,
+                self._first_cand,
+                self.pair_ptr,
+                self.pair_source,
+                self.background,
+                self.cand_ptr,
+                delay.cumulative(self.delays(low, high), theta),
+                infection_full,
+                node_full,
+                node_cascades,
+                exposure,
+            )
         if self.background:
             exposure[self.pair_ptr[:-1]] = self._background_exposure
         return exposure, node_full
 
     def log_hazard(self, delay: Delay, theta: np.ndarray) -> np.ndarray:
         """Log hazard shape of every candidate, shape (Q,); a background candidate has 0."""
-        log_hazard = delay.log_hazard(self.cand_delay, theta)
-        if self.background:
-            rows = np.diff(self.cand_ptr) > 0
-            log_hazard[self.cand_ptr[:-1][rows]] = 0.0
-        return log_hazard
+        return self._log_weight(lambda delays: delay.log_hazard(delays, theta), 0, self.n_nodes)
 
-    def relative_weight(self, log_weight: np.ndarray) -> np.ndarray:
-        """Candidate weights divided by the largest of their infection, shape (Q,).
+    def _log_weight(
+        self, log_weight: Callable[[np.ndarray], np.ndarray], low: int, high: int
+    ) -> np.ndarray:
+        """A function of the delays of the candidates of some children; 0 for the background."""
+        value = log_weight(self.delays(low, high))
+        if self.background:
+            ptr = self.cand_ptr[self.child_ptr[low] : self.child_ptr[high] + 1]
+            value[ptr[:-1][np.diff(ptr) > 0] - ptr[0]] = 0.0
+        return value
+
+    def hazard_weight(self, log_weight: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Weights of all candidates as in `relative_weight`, from logs as a function of delays.
+
+        Made block by block, so that nothing but the weights is as large as they are.
+        """
+        weight = np.empty(self.cand_pair.size)
+        for low, high in self.blocks():
+            first, last = self.child_ptr[[low, high]]
+            block = slice(self.cand_ptr[first], self.cand_ptr[last])
+            weight[block] = self.relative_weight(
+                self._log_weight(log_weight, low, high), first, last
+            )
+        return weight
+
+    def relative_weight(
+        self, log_weight: np.ndarray, first: int = 0, last: int | None = None
+    ) -> np.ndarray:
+        """Candidate weights divided by the largest of their infection, of rows ``first:last``.
 
         Raises
         ------
         FormatError
             When all candidates of an infection have weight zero.
         """
-        rows = np.flatnonzero(np.diff(self.cand_ptr) > 0)
+        ptr = self.cand_ptr[first : None if last is None else last + 1]
+        width = np.diff(ptr)
+        rows = np.flatnonzero(width > 0)
         if rows.size == 0:
             return np.empty(0)
-        largest = np.maximum.reduceat(log_weight, self.cand_ptr[:-1][rows])
+        largest = np.maximum.reduceat(log_weight, ptr[:-1][rows] - ptr[0])
         if not np.isfinite(largest).all():
-            m = rows[np.flatnonzero(~np.isfinite(largest))[0]]
+            m = first + rows[np.flatnonzero(~np.isfinite(largest))[0]]
             i = self.infection[m]
             raise FormatError(
                 f"no candidate parent of node index {self._node[i]} in cascade index "
                 f"{self._cascade[i]} has a positive hazard under this delay model; expected at "
                 "least one: use another delay model or background=True"
             )
-        return np.exp(log_weight - np.repeat(largest, np.diff(self.cand_ptr)[rows]))
+        return np.exp(log_weight - np.repeat(largest, width[rows]))
 
 
 def build_layout(

@@ -89,17 +89,17 @@ def fill_candidates(
 
 @kernel
 def fill_delays(
-    infection, offset, cascade, time, n_earlier, first_cand, background, cand_ptr, delay
+    low, high, infection, offset, cascade, time, n_earlier, first_cand, background, cand_ptr, delay
 ):
-    """Delay of every candidate, of a background one since the start of the cascade. O(Q).
+    """Delays of the candidates of infections ``low:high``. O(their number).
 
-    Writes ``delay`` (Q,).
+    That of a background one is the time since the start of the cascade. Writes ``delay``.
     """
-    for m in range(infection.size):
+    for m in range(low, high):
         i = infection[m]
         start = offset[cascade[i]]
-        q = cand_ptr[m]
-        if q == cand_ptr[m + 1]:
+        q = cand_ptr[m] - cand_ptr[low]
+        if cand_ptr[m] == cand_ptr[m + 1]:
             continue
         if background:
             delay[q] = time[i] - time[start]
@@ -125,6 +125,8 @@ def fill_incidence(cand_ptr, cand_pair, cursor, inc_infection, inc_position):
 
 @kernel
 def pair_exposure(
+    low,
+    high,
     child_ptr,
     infection,
     offset,
@@ -142,20 +144,21 @@ def pair_exposure(
     node_cascades,
     exposure,
 ):
-    """Exposure E of the listed pairs, eq. 3 of the survival likelihood. O(sum L^2 + P).
+    """Exposure E of the pairs into nodes ``low:high``, eq. 3 of the survival likelihood.
 
-    ``cand_cumulative`` (Q,): H of each candidate's delay; ``infection_full`` (I,): H from the
-    infection to the end of its influence; ``node_full`` (N,) its sum by node; ``node_cascades``
-    (N,): cascades of a node. Cascades in which the child never appears come as the difference
-    ``node_full - met``, set to exactly zero where there are none. Writes ``exposure`` (P,).
+    O(sum L^2 + P) for all. ``cand_cumulative``: H of the delay of each of their candidates;
+    ``infection_full`` (I,): H from the infection to the end of its influence; ``node_full`` (N,)
+    its sum by node; ``node_cascades`` (N,): cascades of a node. Cascades in which the child never
+    appears come as the difference ``node_full - met``, set to exactly zero where there are none.
+    Writes ``exposure`` (P,).
     """
     n_nodes = child_ptr.size - 1
     pair_of = np.full(n_nodes, -1, np.int64)
     met = np.zeros(n_nodes, np.float64)
     direct = np.zeros(n_nodes, np.float64)
     meetings = np.zeros(n_nodes, np.int64)
-    shift = 1 if background else 0
-    for v in range(n_nodes):
+    shift = (1 if background else 0) - cand_ptr[child_ptr[low]]
+    for v in range(low, high):
         for p in range(pair_ptr[v], pair_ptr[v + 1]):
             u = pair_source[p]
             if u >= 0:

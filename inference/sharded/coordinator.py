@@ -309,14 +309,8 @@ class Coordinator(Chain):
 def _draw_log_gamma(
     rng: np.random.Generator, drawn: np.ndarray, smoothing: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    """Logs of Gamma(smoothing + counts) variables into ``drawn``; the largest of each column.
-
-    In logs, as in `communities.log_dirichlet`: G(a) = G(a + 1) U^(1/a).
-    """
-    concentration = smoothing + counts
-    with np.errstate(divide="ignore", over="ignore"):
-        np.log(rng.standard_gamma(concentration + 1.0), out=drawn)
-        drawn -= rng.standard_exponential(concentration.shape) / concentration
+    """Logs of Gamma(smoothing + counts) variables into ``drawn``; the largest of each column."""
+    drawn[:] = communities.many_log_gammas(rng, smoothing + counts)
     return drawn.max(axis=0, initial=-np.inf)
 
 

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, xlogy
 
-from cascadenet.inference import _kernels, chains, rates, sampler
+from cascadenet.inference import _kernels, chains, parents, rates, sampler
+from cascadenet.inference.communities import COLUMNS, running_sums
 from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.sampler import Model, State
-from cascadenet.inference.sharded import _kernels as kernels
 from cascadenet.inference.sharded.pieces import Piece
 
-COLUMNS = 8  # communities whose numbers for one node share a line of cache
 BLOCK = 1 << 14  # pairs whose intermediate values fit in a processor's cache
 # State of a shard that follows from the rest, from its layout or from the coordinator's.
 DERIVED = {"parent", "n_pair", "shape", "rate", "exposure", "node_full", "cand_weight"}
@@ -49,7 +48,7 @@ class Network:
     @cached_property
     def cumulative_sender(self) -> np.ndarray:
         """Running sums of each community's senders, float64 (K, N'); see also `prepare`."""
-        return _running_sums(self.sender)
+        return running_sums(self.sender)
 
     def prepare(self, pool: Executor) -> None:
         """Have the running sums made on several threads, before any of them asks for it."""
@@ -146,7 +145,7 @@ class Shard:
         given = np.zeros(self.layout.n_infections, np.int32) if choice is None else choice
         sampler.adopt_parents(self, self.layout, given)
         if choice is None:
-            rates.draw_tree_parents(self)  # no counts yet that could attract
+            parents.draw_tree_parents(self)  # no counts yet that could attract
         self.record = chains.Record(self, self.schedule)
 
     def refresh(self, total: float) -> None:
@@ -160,8 +159,9 @@ class Shard:
     ) -> Sums:
         """Draw parents and swaps; sums for the random walks that follow."""
         self.adapting = adapting
-        rates.draw_parents(self)
-        rates.swap_parents(self)
+        for _ in range(self.model.parent_passes):
+            parents.draw_parents(self)
+            parents.swap_parents(self)
         self.n_sweeps += 1
         return self.sums(b, scale, ground)
 
@@ -169,7 +169,7 @@ class Shard:
         """Sums at the present parents and delays, for values of b, scale and background rate."""
         state, layout = self.state, self.layout
         by_shape = self._by_shape(b, state.exposure, state.node_full)
-        used = self._used()
+        used = rates.used_pairs(self)
         n, r, exposure = state.n_pair[used], state.shape[used], state.exposure[used]
         return Sums(
             by_shape,
@@ -194,7 +194,7 @@ class Shard:
         """Sums at other delay parameters, the terms left out which do not depend on them."""
         exposure, node_full = self.layout.exposure(self.model.delay, theta)
         self._pending = (theta, exposure, node_full)
-        used = self._used()
+        used = rates.used_pairs(self)
         by_count = (self.state.n_pair[used] * np.log(exposure[used] + b)).sum()
         none = np.zeros(0)
         by_shape = self._by_shape([b], exposure, node_full)
@@ -211,7 +211,7 @@ class Shard:
         together are what one draw over all nodes would give: a Poisson number of independent
         tokens, here split by the block of their receiver.
         """
-        used = self._used()
+        used = rates.used_pairs(self)
         tables = self._tables(used)
         sender = np.repeat(self.layout.pair_source[used], tables)
         receiver = np.repeat(self.layout.pair_child[used], tables)
@@ -229,7 +229,7 @@ class Shard:
 
     def flat_tables(self) -> tuple[int, float]:
         """Under a flat prior: number of tables; what listed pairs add to the sum of L."""
-        return int(self._tables(self._used()).sum()), self._watched(1.0)
+        return int(self._tables(rates.used_pairs(self)).sum()), self._watched(1.0)
 
     def mass(self) -> float:
         """What listed pairs add to the sum of p L: as if not listed, they had their source's L."""
@@ -253,7 +253,7 @@ class Shard:
         if self.layout.background:
             n, own = state.n_pair[self._ground_pairs], self.model.background_shape
             sums.ground += (gammaln(own + n) - gammaln(own)).sum()
-        used = np.flatnonzero(state.n_pair) if network else np.empty(0, np.int64)
+        used = np.flatnonzero(state.n_pair > 0) if network else np.empty(0, np.int64)
         return sums, moments, used.astype(np.int32), state.n_pair[used]
 
     def collect(self) -> dict[str, np.ndarray]:
@@ -304,10 +304,6 @@ class Shard:
         """The background's pairs of the shard's own children."""
         return self.layout.pair_ptr[self.low : self.high]
 
-    def _used(self) -> np.ndarray:
-        used = np.flatnonzero(self.state.n_pair)
-        return used[self.layout.pair_source[used] >= 0] if self.layout.background else used
-
     def _by_shape(
         self, b: Sequence[float], exposure: np.ndarray, node_full: np.ndarray
     ) -> np.ndarray:
@@ -339,7 +335,7 @@ class Shard:
         delay = self.model.delay
         if delay.name == "exponential":  # one for all
             return 0.0
-        return float(delay.log_hazard(rates._chosen_delays(self), theta).sum())
+        return float(delay.log_hazard(rates.chosen_delays(self), theta).sum())
 
     def _tables(self, used: np.ndarray) -> np.ndarray:
         """CRT tables of used pairs, int64 (3.3)."""
@@ -352,7 +348,7 @@ class Shard:
         """Phantom tokens into this shard that survive thinning (3.4), int32 (3, T)."""
         state, layout, rng, network = self.state, self.layout, self.rng, self.network
         last = network.receiver.shape[0] if self.high == layout.n_nodes else self.high
-        receiver = _running_sums(network.receiver[self.low : last])
+        receiver = running_sums(network.receiver[self.low : last])
         steps = np.cumsum(network.weight * receiver[:, -1])
         size = int(rng.poisson(state.total * bound * steps[-1]))
         # in random order: a scan in an order that depends on the communities is not valid
@@ -388,16 +384,8 @@ class Shard:
         return float((weight * gain).sum())
 
 
-def _running_sums(values: np.ndarray) -> np.ndarray:
-    """Running sums down the columns of an array (n, K), as rows (K, n)."""
-    found = np.empty(values.shape[::-1])
-    for k in range(0, len(found), COLUMNS):
-        _add_up(values, k, found)
-    return found
-
-
 def _add_up(values: np.ndarray, first: int, found: np.ndarray) -> None:
-    kernels.running_sums(values, first, min(first + COLUMNS, len(found)), found)
+    _kernels.running_sums(values, first, min(first + COLUMNS, len(found)), found)
 
 
 def scalars_of(state: State) -> dict[str, Any]:

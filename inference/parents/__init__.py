@@ -1,0 +1,120 @@
+"""Updates of parents: drawn from all candidates or proposed, and swapped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cascadenet.inference.parents import _kernels
+from cascadenet.inference.rates import gamma_shape
+
+if TYPE_CHECKING:
+    from cascadenet.inference.sampler import Chain
+
+EVEN = 0.1  # of what is proposed on average, added to all
+
+
+def _scan_parents(chain: Chain, scan: int, *, reinforce: bool) -> None:
+    layout, state = chain.layout, chain.state
+    _kernels.update_parents(
+        layout.child_ptr,
+        layout.cand_ptr,
+        layout.cand_pair,
+        state.cand_weight,
+        layout.pair_ptr,
+        gamma_shape(chain),
+        state.rate,
+        reinforce,
+        scan,
+        chain.rng.random(layout.n_infections),
+        state.choice,
+        state.parent,
+        state.n_pair,
+    )
+
+
+def draw_parents(chain: Chain) -> None:
+    """Parents given the network, rates integrated out (3.1).
+
+    Infections with very many candidates take the outcome of a Metropolis proposal instead of a draw
+    from all, whose cost would grow with their number.
+    """
+    layout, state, scan = chain.layout, chain.state, chain.model.scan
+    _scan_parents(chain, scan, reinforce=True)
+    if layout.widest > scan:
+        _kernels.propose_parents(
+            layout.lookup,
+            layout.child_ptr,
+            layout.cand_ptr,
+            layout.cand_pair,
+            state.cand_weight,
+            layout.pair_ptr,
+            layout.pair_source,
+            gamma_shape(chain),
+            state.rate,
+            scan,
+            layout.meeting,
+            proposal_odds(chain),
+            chain.rng.random((layout.n_infections, 3)),
+            state.choice,
+            state.parent,
+            state.n_pair,
+        )
+
+
+def proposal_odds(chain: Chain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How likely a source that explains nothing yet is proposed, apart from a factor by child.
+
+    The mean of shape / rate that its place in the network and its own exposure suggest. A tenth
+    goes to all alike, so that nothing is so rarely proposed that a chain would be stuck there.
+
+    Returns
+    -------
+    share : float64 array, shape (N,)
+        By source.
+    running : float64 array, shape (I + 1,)
+        Running sums over the sources of all infections.
+    factor : float64 array, shape (N,)
+        By child.
+    """
+    layout, state = chain.layout, chain.state
+    known = layout.n_nodes
+    share = np.full(known, state.total / max(known * (known - 1), 1))
+    factor = np.ones(known)
+    if chain.model.prior == "hdp":
+        sender = state.sender * state.weight
+        share = state.total * sender[:known].sum(axis=1)
+        factor = (state.receiver[:known] * sender.sum(axis=0)).sum(axis=1)
+    share /= state.b + chain.carried.node_exposure + state.node_full
+    share += EVEN * share.mean()
+    factor += EVEN * factor.mean()
+    running = np.zeros(layout.meeting[2].size + 1)
+    np.cumsum(share[layout.meeting[2]], out=running[1:])
+    return share, running, factor
+
+
+def swap_parents(chain: Chain) -> None:
+    """Exchange of what two sources explain in one child (3.1b)."""
+    layout, state = chain.layout, chain.state
+    _kernels.update_swaps(
+        layout.lookup,
+        layout.child_ptr,
+        layout.cand_ptr,
+        layout.cand_pair,
+        state.cand_weight,
+        layout.pair_ptr,
+        layout.pair_source,
+        gamma_shape(chain),
+        state.rate,
+        layout.n_cand,
+        chain.rng.random((layout.n_infections, 2)),
+        state.choice,
+        state.parent,
+        state.n_pair,
+    )
+
+
+def draw_tree_parents(chain: Chain) -> None:
+    """Parents of the tree likelihood: independent given the network, an exact tree draw (4)."""
+    _scan_parents(chain, chain.layout.n_nodes, reinforce=False)

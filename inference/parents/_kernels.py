@@ -1,0 +1,628 @@
+"""Compiled code that draws parents; conventions as in the kernels of the sampler."""
+
+import math
+
+import numba
+import numpy as np
+
+
+def kernel(function, **options):
+    """Compile without the GIL; cache on disk where a cache directory can be written."""
+    try:
+        return numba.njit(nogil=True, cache=True, **options)(function)
+    except RuntimeError:  # no writable cache directory: compile again in every process
+        return numba.njit(nogil=True, **options)(function)
+
+
+def part(function):
+    """Compile into the kernels that call it: handing arrays over costs more than small loops."""
+    return kernel(function, forceinline=True)
+
+
+@part
+def search_cumulative(cumulative, start, stop, target):
+    """First index in ``start:stop`` whose cumulative weight exceeds ``target``. O(log)."""
+    low, high = start, stop - 1
+    while low < high:
+        middle = (low + high) // 2
+        if cumulative[middle] > target:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@kernel
+def update_parents(
+    child_ptr,
+    cand_ptr,
+    cand_pair,
+    cand_weight,
+    pair_ptr,
+    shape,
+    rate,
+    reinforce,
+    scan,
+    uniform,
+    choice,
+    parent,
+    n_pair,
+):
+    """Gibbs draw of parents with the rates integrated out (3.1). O(Q + P).
+
+    P(u) is proportional to ``(shape + n without i) / rate * hazard``; ``reinforce=False`` drops
+    n, which is the tree likelihood. ``cand_weight`` (Q,) holds hazards relative to each
+    infection's largest, or is empty when all are equal. Children whose infections have more than
+    ``scan`` candidates on average are left to `propose_parents`. ``uniform`` (M,).
+    Writes ``choice``, ``parent`` (its pair) (M,), ``n_pair`` (P,).
+    """
+    cumulative = np.empty(_extent(cand_ptr), np.float64)
+    weight = np.empty(_extent(pair_ptr), np.float64)
+    weighted = cand_weight.size > 0
+    for v in range(child_ptr.size - 1):
+        base = pair_ptr[v]
+        if is_wide(cand_ptr, child_ptr[v], child_ptr[v + 1], scan):
+            continue
+        for p in range(base, pair_ptr[v + 1]):
+            weight[p - base] = (shape[p] + (n_pair[p] if reinforce else 0)) / rate[p]
+        for m in range(child_ptr[v], child_ptr[v + 1]):
+            first = cand_ptr[m]
+            width = cand_ptr[m + 1] - first
+            if width < 2:
+                continue
+            old = parent[m]
+            n_pair[old] -= 1
+            if reinforce:
+                weight[old - base] = (shape[old] + n_pair[old]) / rate[old]
+            total = 0.0
+            if weighted:
+                for q in range(width):
+                    total += weight[cand_pair[first + q] - base] * cand_weight[first + q]
+                    cumulative[q] = total
+            else:
+                for q in range(width):
+                    total += weight[cand_pair[first + q] - base]
+                    cumulative[q] = total
+            low = search_cumulative(cumulative, 0, width, uniform[m] * total)
+            choice[m] = low
+            new = cand_pair[first + low]
+            parent[m] = new
+            n_pair[new] += 1
+            if reinforce:
+                weight[new - base] = (shape[new] + n_pair[new]) / rate[new]
+
+
+@part
+def is_wide(cand_ptr, start, stop, scan):
+    """Whether a child's infections have more than ``scan`` candidates on average."""
+    return cand_ptr[stop] - cand_ptr[start] > scan * (stop - start)
+
+
+@part
+def place_of(m, source, low, ptr, infection, cand_start, cand_stop, shift):
+    """Where a source stands among the candidates of infection m, -1 where it is none, and a cursor.
+
+    The infections of a source are ascending, and so are those of a child: where they are gone
+    through in order, the search can begin at the cursor ``low`` of the one before. A few steps, or
+    O(log infections of the source). The background stands first wherever there is a candidate.
+    ``lookup``: infections of source u are ``infection[ptr[u]:ptr[u + 1]]``; ``ptr``, ``infection``,
+    ``cand_start``, ``cand_stop``, and 1 with a background, else 0.
+    """
+    if source < 0:
+        return 0, low
+    start, stop = cand_start[m], ptr[source + 1]
+    high = min(low + 4, stop)
+    while low < high and infection[low] < start:
+        low += 1
+    if low == high:
+        high = stop
+        while low < high:
+            middle = (low + high) // 2
+            if infection[middle] < start:
+                low = middle + 1
+            else:
+                high = middle
+    if low < stop and infection[low] < cand_stop[m]:
+        return infection[low] - start + shift, low
+    return -1, low
+
+
+@kernel
+def propose_parents(
+    lookup,
+    child_ptr,
+    cand_ptr,
+    cand_pair,
+    cand_weight,
+    pair_ptr,
+    pair_source,
+    shape,
+    rate,
+    scan,
+    meeting,
+    odds,
+    uniform,
+    choice,
+    parent,
+    n_pair,
+):
+    """Metropolis draw of the parents in children whose infections have very many candidates.
+
+    The Gibbs weight of a candidate is ``(shape + n) / rate * hazard``, n without the infection. The
+    second part, which only sources have that explain something in this child, is proposed as it is,
+    in place of the first what depends on the source alone; the difference decides on acceptance.
+    O(log candidates) for an infection, and for a child O(infections of those sources).
+    ``lookup``: see `place_of`; ``meeting``: see `_enter`; ``odds``: see `_pick`.
+    ``uniform`` (M, 3). Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the moves.
+    """
+    _, _, cand_start, cand_stop, shift = lookup
+    met, cascade, node, row_of = meeting
+    share, running, factor = odds
+    most, longest = _wide_extent(child_ptr, cand_ptr, scan)
+    slot_of = np.full(_extent(pair_ptr), -1, np.int32)  # of the pairs that explain something
+    pair, gamma, n = _pairs(2 * most + 1)
+    source = np.empty(2 * most, np.int64)
+    target, gamma_target, n_target = _pairs(most)  # what the first part proposes, and its place
+    place, head = np.empty(most, np.int32), np.empty(most, np.int32)
+    entry = np.empty((longest, 3), np.int32)
+    known, sums = np.empty(2 * most, np.int32), np.empty(2 * most, np.float64)
+    moves = 0
+    for v in range(pair_ptr.size - 1):
+        start, stop, base = child_ptr[v], child_ptr[v + 1], pair_ptr[v]
+        if not is_wide(cand_ptr, start, stop, scan):
+            continue
+        ground = shape[base] / rate[base] if shift == 1 else 0.0
+        for m in range(start, stop):
+            row_of[cascade[m]], head[m - start] = m - start, -1
+            first, last = cand_start[m], cand_stop[m]
+            to = _pick(first, last, shift, ground, factor[v], running, uniform[m, 1])
+            place[m - start] = to
+            target[m - start] = cand_pair[cand_ptr[m] + to] if first < last else -1
+        _fetch(target, stop - start, shape, rate, n_pair, gamma_target, n_target)
+        slots, entries = _open_slots(start, stop, base, parent, slot_of, pair), 0
+        _fetch(pair, slots, shape, rate, n_pair, gamma, n)
+        _take(pair, slots, pair_source, source)
+        for s in range(slots):
+            u = source[s]
+            entries = _enter(s, u, start, start, stop, lookup, met, row_of, head, entry, entries)
+        for m in range(start, stop):
+            if cand_ptr[m + 1] - cand_ptr[m] < 2:
+                continue
+            first, row = cand_ptr[m], m - start
+            old, at = slot_of[parent[m] - base], choice[m]
+            n[old] -= 1
+            total, count = _weigh_slots(head[row], first, entry, n, gamma, cand_weight, known, sums)
+            new, to = slot_of[target[row] - base], place[row]
+            rest = ground + factor[v] * (running[cand_stop[m]] - running[cand_start[m]])
+            wanted = uniform[m, 0] * (total + rest)
+            if wanted < total:
+                e = known[search_cumulative(sums, 0, count, wanted)]
+                new, to = entry[e, 0], entry[e, 1]
+            elif new < 0:  # a slot that is taken if the proposal is
+                new, pair[slots], n[slots] = slots, target[row], 0
+                gamma[new, 0], gamma[new, 1] = gamma_target[row, 0], gamma_target[row, 1]
+            if new != old:
+                j = cand_start[m] - shift
+                free_old = _odds_of(j, at, shift, ground, factor[v], share, node)
+                free_new = _odds_of(j, to, shift, ground, factor[v], share, node)
+                up, q_new = _weights(new, first + to, free_new, n, gamma, cand_weight)
+                down, q_old = _weights(old, first + at, free_old, n, gamma, cand_weight)
+                if uniform[m, 2] * (down * q_new) < up * q_old:
+                    old, parent[m], choice[m], moves = new, pair[new], to, moves + 1
+                    if new == slots:
+                        slot_of[pair[new] - base], u = new, pair_source[pair[new]]
+                        slots += 1
+                        entries = _enter(
+                            new, u, m + 1, start, stop, lookup, met, row_of, head, entry, entries
+                        )
+            n[old] += 1
+        _close(start, stop, base, pair, slots, n, cascade, slot_of, row_of, n_pair)
+    return moves
+
+
+@part
+def _open_slots(start, stop, base, parent, slot_of, pair):
+    """A slot for each pair that explains one of these infections; their number."""
+    slots = 0
+    for m in range(start, stop):
+        p = parent[m]
+        if p >= 0 and slot_of[p - base] < 0:
+            slot_of[p - base], pair[slots] = slots, p
+            slots += 1
+    return slots
+
+
+@part
+def _take(index, size, values, found):
+    for s in range(size):
+        found[s] = values[index[s]]
+
+
+@part
+def _close(start, stop, base, pair, slots, n, cascade, slot_of, row_of, n_pair):
+    """Write counts back, and leave no slots and no rows behind."""
+    for s in range(slots):
+        n_pair[pair[s]], slot_of[pair[s] - base] = n[s], -1
+    for m in range(start, stop):
+        row_of[cascade[m]] = -1
+
+
+@part
+def _weigh_slots(e, first, entry, n, gamma, cand_weight, known, cumulative):
+    """Sum and number of the weights ``n / rate * hazard`` above 0 on an infection's list.
+
+    Writes ``known`` (their entries) and ``cumulative`` (their running sums).
+    """
+    total, count = 0.0, 0
+    while e >= 0:
+        s = entry[e, 0]
+        if n[s] > 0:
+            h = cand_weight[first + entry[e, 1]] if cand_weight.size > 0 else 1.0
+            total += n[s] / gamma[s, 1] * h
+            known[count], cumulative[count] = e, total
+            count += 1
+        e = entry[e, 2]
+    return total, count
+
+
+@part
+def _weights(slot, q, free, n, gamma, cand_weight):
+    """What the Gibbs draw gives to candidate q, of the pair in a slot, and what is proposed."""
+    h = cand_weight[q] if cand_weight.size > 0 else 1.0
+    explains = n[slot] / gamma[slot, 1] * h
+    return explains + gamma[slot, 0] / gamma[slot, 1] * h, explains + free
+
+
+@part
+def _wide_extent(child_ptr, cand_ptr, scan):
+    """Most infections, and most candidates, of a child whose infections have very many."""
+    rows, candidates = 0, 0
+    for v in range(child_ptr.size - 1):
+        start, stop = child_ptr[v], child_ptr[v + 1]
+        if is_wide(cand_ptr, start, stop, scan):
+            rows = max(rows, stop - start)
+            candidates = max(candidates, cand_ptr[stop] - cand_ptr[start])
+    return rows, candidates
+
+
+@part
+def _pairs(size):
+    """Room for pairs, the shape and rate of their Gamma law, and a number of infections."""
+    return np.empty(size, np.int32), np.empty((size, 2), np.float64), np.empty(size, np.int64)
+
+
+@part
+def _fetch(pair, size, shape, rate, number, gamma, n):
+    """Numbers of pairs, which are far apart in memory: many at a time wait for it together.
+
+    Pairs below zero are left out. Writes ``gamma`` and ``n``.
+    """
+    for s in range(size):
+        p = pair[s]
+        if p >= 0:
+            gamma[s, 0], gamma[s, 1], n[s] = shape[p], rate[p], number[p]
+
+
+@part
+def _odds_of(first, at, shift, ground, factor, share, node):
+    """What the candidate at a place is proposed with, whatever it explains."""
+    return factor * share[node[first + at]] if at >= shift else ground
+
+
+@part
+def _pick(start, stop, shift, ground, factor, running, uniform):
+    """Place among the candidates of an infection, proposed whatever they explain.
+
+    ``running``: sums over all infections of what sources are proposed with, times ``factor``;
+    ``ground`` is what the background is. 0 for a seed.
+    """
+    target = uniform * (ground + factor * (running[stop] - running[start]))
+    if start == stop or target < ground:
+        return 0
+    target = (target - ground) / factor + running[start]
+    # sums grow evenly on the whole: from where that would be, in longer and longer steps
+    low = high = min(start + int(uniform * (stop - start)), stop - 1)
+    step = 1
+    if running[high + 1] > target:
+        while low > start and running[low] > target:
+            high, low, step = low - 1, max(low - step, start), 2 * step
+    else:
+        low = high = min(low + 1, stop - 1)
+        while high < stop - 1 and not running[high + 1] > target:
+            low, high, step = high + 1, min(high + step, stop - 1), 2 * step
+    while low < high:
+        middle = (low + high) // 2
+        if running[middle + 1] > target:
+            high = middle
+        else:
+            low = middle + 1
+    return low - start + shift
+
+
+@part
+def _enter(slot, source, first, start, stop, lookup, met, row_of, head, entry, entries):
+    """List a slot with all infections ``first:stop`` that its source is a candidate of.
+
+    Goes through the infections of the source, or of the child where those are far fewer.
+    ``meeting``: cascade and index of all infections of sources, in the order of ``lookup``; cascade
+    of each infection of the children; node of all infections; row that each cascade has in the
+    child, -1 for none. Lists are chains: ``head`` by row, ``entry`` slot, place and next entry.
+    Writes ``head``, ``entry``; returns the number of entries.
+    """
+    ptr, infection, cand_start, cand_stop, shift = lookup
+    if source < 0 or ptr[source + 1] - ptr[source] > 8 * (stop - start):
+        cursor = ptr[max(source, 0)]
+        for m in range(first, stop):
+            place, cursor = place_of(
+                m, source, cursor, ptr, infection, cand_start, cand_stop, shift
+            )
+            if place >= 0 and cand_start[m] < cand_stop[m]:
+                entries = _chain(m - start, slot, place, head, entry, entries)
+        return entries
+    for x in range(ptr[source], ptr[source + 1]):
+        row = row_of[met[x, 0]]
+        if row < first - start:
+            continue
+        place = met[x, 1] - cand_start[start + row]
+        if place >= 0 and met[x, 1] < cand_stop[start + row]:
+            entries = _chain(row, slot, place + shift, head, entry, entries)
+    return entries
+
+
+@part
+def _chain(row, slot, place, head, entry, entries):
+    """One more entry, first in the list of its row; the number of entries."""
+    entry[entries, 0], entry[entries, 1], entry[entries, 2] = slot, place, head[row]
+    head[row] = entries
+    return entries + 1
+
+
+@part
+def _extent(pointers):
+    """Length of the longest range that consecutive pointers bound."""
+    longest = 0
+    for v in range(pointers.size - 1):
+        longest = max(longest, pointers[v + 1] - pointers[v])
+    return longest
+
+
+@kernel
+def update_swaps(
+    lookup,
+    child_ptr,
+    cand_ptr,
+    cand_pair,
+    cand_weight,
+    pair_ptr,
+    pair_source,
+    shape,
+    rate,
+    n_cand,
+    uniform,
+    choice,
+    parent,
+    n_pair,
+):
+    """Exchange what two sources explain in one child (3.1b), one proposal per infection.
+
+    The infection names its parent u and, uniformly, a candidate w; where they differ, all of the
+    child explained by u that w could explain goes to w, and the other way round. The same infection
+    proposes the way back as likely. Infections with the same parent are chained: a proposal costs
+    O(infections explained by u or w), and most of them less: where w explains nothing and hazards
+    are equal, the log ratio is convex in the number that move, which bounds it beforehand.
+    ``lookup``: see `place_of`. ``n_cand`` (P,): infections that a pair could explain.
+    ``uniform`` (M, 2).
+    Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the number of accepted proposals.
+    """
+    most_rows, most_pairs = _extent(child_ptr), _extent(pair_ptr)
+    head = np.full(most_pairs, -1, np.int32)  # first infection that a pair explains
+    size = np.zeros(most_pairs, np.int32)  # how many it does
+    after = np.empty(most_rows, np.int32)  # the next one with the same parent
+    place = np.empty(most_rows, np.int64)  # among its candidates, of the other of two sources
+    pick = np.empty(most_rows, np.int64)  # place of the candidate named
+    held, gamma, _ = _pairs(most_rows)
+    named, gamma_named, most = _pairs(most_rows)
+    accepted, weighted = 0, cand_weight.size > 0
+    for v in range(pair_ptr.size - 1):
+        start, stop, base = child_ptr[v], child_ptr[v + 1], pair_ptr[v]
+        _chain_up(start, stop, base, parent, held, head, after, size)
+        for m in range(start, stop):
+            pick[m - start], named[m - start] = _name(
+                cand_ptr[m], cand_ptr[m + 1], cand_pair, uniform[m, 0]
+            )
+        _fetch(held, stop - start, shape, rate, n_cand, gamma, most)
+        _fetch(named, stop - start, shape, rate, n_cand, gamma_named, most)
+        for m in range(start, stop):
+            row, a, b = m - start, parent[m], named[m - start]
+            if a == b:  # a seed has neither
+                continue
+            limit, n_a, n_b = uniform[m, 1], size[a - base], size[b - base]
+            r_a, d_a = gamma[row, 0], gamma[row, 1]
+            r_b, d_b = gamma_named[row, 0], gamma_named[row, 1]
+            useless = n_b == 0 and not weighted
+            if useless and _is_hopeless(r_a, d_a, n_a, r_b, d_b, most[row], limit):
+                continue
+            n_ab, n_ba = 1, 0
+            if n_a == 1:
+                place[row] = pick[row]
+            elif useless:
+                n_ab = _movable_unless_hopeless(
+                    head[a - base], start, pair_source[b], lookup, after, place,
+                    r_a, d_a, n_a, r_b, d_b, most[row], limit,
+                )  # fmt: skip
+                if n_ab < 0:
+                    continue
+            else:
+                n_ab = _movable(head[a - base], start, pair_source[b], lookup, after, place)
+            if n_b > 0:
+                n_ba = _movable(head[b - base], start, pair_source[a], lookup, after, place)
+            ratio = _transfer(r_a, d_a, n_a, r_b, d_b, n_b, n_ab - n_ba)
+            if weighted:
+                log_ratio = _log(ratio)
+                for p in (a, b):
+                    log_ratio += _log_hazard_ratio(
+                        head[p - base], start, after, place, cand_ptr, cand_weight, choice
+                    )
+                if not math.log(1.0 - limit) < log_ratio:
+                    continue
+            elif not limit < ratio:
+                continue
+            accepted += 1
+            _exchange(a, b, base, start, head, after, place, choice, parent)
+            for p, moved, r, d in ((a, n_ba - n_ab, r_a, d_a), (b, n_ab - n_ba, r_b, d_b)):
+                size[p - base] += moved
+                n_pair[p] += moved
+                _label(head[p - base], after, r, d, gamma)
+        for m in range(start, stop):
+            if parent[m] >= 0:  # pairs that explain nothing any more have no chain
+                head[parent[m] - base], size[parent[m] - base] = -1, 0
+    return accepted
+
+
+@part
+def _name(first, last, cand_pair, uniform):
+    """Place and pair of a candidate; no pair, -1, where there is none."""
+    if first == last:
+        return 0, -1
+    place = min(int(uniform * (last - first)), last - first - 1)
+    return place, cand_pair[first + place]
+
+
+@part
+def _chain_up(start, stop, base, parent, held, head, after, size):
+    """Chain the infections of a child that have the same parent, and count them.
+
+    Writes ``held`` (parents by row), ``after``, and ``head`` and ``size`` from -1 and 0.
+    """
+    for row in range(stop - start - 1, -1, -1):
+        a = held[row] = parent[start + row]
+        if a >= 0:
+            after[row], head[a - base] = head[a - base], row
+            size[a - base] += 1
+
+
+@part
+def _is_hopeless(r_a, d_a, n_a, r_b, d_b, most, limit):
+    """Whether no number of infections, going to a pair b that explains nothing, is accepted.
+
+    A rough bound that costs next to nothing. With all it may get going to b, factor j of the ratio
+    is ``(r_b + j) d_a / ((r_a + left + j) d_b)``. Factors grow with j; where the last is below 1
+    the first bounds the ratio, as it does with fewer going, the ratio being convex.
+    """
+    most = min(n_a, most)
+    left = r_a + (n_a - most)
+    if r_b > left or (r_b + (most - 1)) * d_a > (left + (most - 1)) * d_b:
+        return False
+    return r_b * d_a < left * d_b * (limit * (1.0 - 1e-9))
+
+
+@part
+def _movable(row, start, source, lookup, after, place):
+    """How many of the infections chained from ``row`` another source could explain.
+
+    Writes their ``place`` among the candidates, -1 where there is none.
+    """
+    ptr, infection, cand_start, cand_stop, shift = lookup
+    cursor = ptr[max(source, 0)]
+    count = 0
+    while row >= 0:
+        place[row], _ = place_of(
+            start + row, source, cursor, ptr, infection, cand_start, cand_stop, shift
+        )
+        if place[row] >= 0:
+            count += 1
+        row = after[row]
+    return count
+
+
+@part
+def _movable_unless_hopeless(
+    row, start, source, lookup, after, place, r_a, d_a, n_a, r_b, d_b, most, limit
+):
+    """As `_movable`, for a pair b that explains nothing; -1 once no ratio can exceed ``limit``.
+
+    With s infections going to b the ratio is convex in s on the log scale: at most what it is for
+    one of them, or for as many as b may explain and have not been found to stay.
+    """
+    ptr, infection, cand_start, cand_stop, shift = lookup
+    cursor = ptr[max(source, 0)]
+    count, left, most = 0, n_a, min(n_a, most)
+    one = r_b * d_a / ((r_a + (left - 1)) * d_b)
+    largest = _transfer(r_a, d_a, n_a, r_b, d_b, 0, most)
+    limit *= 1.0 - 1e-9  # rounding must not reject what the ratio itself would accept
+    while row >= 0:
+        if not limit < max(one, largest):
+            return -1
+        place[row], _ = place_of(
+            start + row, source, cursor, ptr, infection, cand_start, cand_stop, shift
+        )
+        if place[row] >= 0:
+            count += 1
+        else:
+            left -= 1
+            if left < most:
+                largest *= (r_a + (n_a - most)) * d_b / ((r_b + left) * d_a)
+                most = left
+        row = after[row]
+    return count
+
+
+@part
+def _exchange(a, b, base, start, head, after, place, choice, parent):
+    """Chain the infections of two pairs anew, those with a place going to the other pair."""
+    first_a, first_b = head[a - base], head[b - base]
+    head[a - base] = head[b - base] = -1
+    for row, here, there in ((first_a, a, b), (first_b, b, a)):
+        while row >= 0:
+            following = after[row]
+            holder = here
+            if place[row] >= 0:
+                holder = there
+                choice[start + row] = place[row]
+                parent[start + row] = there
+            after[row] = head[holder - base]
+            head[holder - base] = row
+            row = following
+
+
+@part
+def _label(row, after, r, d, gamma):
+    """Write shape and rate of their parent's pair to all infections of a chain."""
+    while row >= 0:
+        gamma[row, 0], gamma[row, 1] = r, d
+        row = after[row]
+
+
+@part
+def _transfer(r_a, d_a, n_a, r_b, d_b, n_b, moved):
+    """Ratio of prod Gamma(r + n) / d^n when so many infections go from a to b; back if negative."""
+    if moved < 0:
+        r_a, d_a, n_a, r_b, d_b, n_b, moved = r_b, d_b, n_b, r_a, d_a, n_a, -moved
+    ratio, gain, loss, left = 1.0, 1.0, 1.0, n_a - moved
+    for j in range(moved):
+        # integers first: a tiny shape must not drown in them
+        gain *= (r_b + (n_b + j)) * d_a
+        loss *= (r_a + (left + j)) * d_b
+        if gain < 1e-200 or gain > 1e200 or loss < 1e-200 or loss > 1e200:
+            ratio *= gain / loss
+            gain, loss = 1.0, 1.0
+    return ratio * (gain / loss)
+
+
+@part
+def _log_hazard_ratio(row, start, after, place, cand_ptr, cand_weight, choice):
+    """Log ratio of the hazards of those infections of a chain that have a place to go to."""
+    total = 0.0
+    while row >= 0:
+        if place[row] >= 0:
+            first = cand_ptr[start + row]
+            total += _log(cand_weight[first + place[row]])
+            total -= _log(cand_weight[first + choice[start + row]])
+        row = after[row]
+    return total
+
+
+@part
+def _log(x):
+    """log(x), -inf at 0: a candidate whose hazard vanishes."""
+    return math.log(x) if x > 0.0 else -math.inf
