@@ -6,7 +6,7 @@ import numpy as np
 
 SMALLEST = 1e-12  # quantiles below this share of the larger mean count as zero
 LARGEST = 1e3  # and none lies above this multiple of it
-BISECTIONS = 44  # of a bracket of 35 in logs: to about 2e-12
+PRECISION = 2e-12  # of the logs of quantiles
 SMALLEST_SPREAD = 1e-12  # variance over squared mean; a part that does not vary is a Gamma law too
 
 
@@ -27,7 +27,7 @@ def mixture_quantile(
     hit: tuple[np.ndarray, np.ndarray],
     rest: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """Quantile of prob * Gamma(*hit) + (1 - prob) * Gamma(*rest), by bisection in logs.
+    """Quantile of prob * Gamma(*hit) + (1 - prob) * Gamma(*rest), sought in logs.
 
     Values below ``SMALLEST`` times the larger mean count as zero.
     """
@@ -39,13 +39,17 @@ def mixture_quantile(
     positive = np.flatnonzero((largest > 0.0) & ~flat)
     floor = SMALLEST * largest[positive]
     active = positive[_below(floor, positive, prob, hit, rest) < q]
-    low, high = np.log(SMALLEST * largest[active]), np.log(LARGEST * largest[active])
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        under = _below(np.exp(middle), active, prob, hit, rest) < q
-        low = np.where(under, middle, low)
-        high = np.where(under, high, middle)
-    found[active] = np.exp(0.5 * (low + high))
+    if active.size:
+        from scipy.optimize.elementwise import find_root
+
+        bracket = np.log(SMALLEST * largest[active]), np.log(LARGEST * largest[active])
+        root = find_root(
+            lambda log_x, rows: _below(np.exp(log_x), rows, prob, hit, rest) - q,
+            bracket,
+            args=(active,),
+            tolerances={"xatol": PRECISION, "xrtol": 0.0},
+        )
+        found[active] = np.exp(root.x)
     return found
 
 

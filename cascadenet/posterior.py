@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["NEW", "EdgeSums", "Posterior"]
 
 INTERVAL = (0.03, 0.97)
-BLOCK = 2**15  # rows whose intervals are found together
+BLOCK = 1 << 17  # rows whose intervals are sought together
 EDGE_COLUMNS = ["source", "target", "prob", "n", "rate", "rate_sd", "rate_low", "rate_high"]
 
 
