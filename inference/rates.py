@@ -175,7 +175,8 @@ def _step(chain: Chain, name: str) -> float:
     return math.exp(chain.state.log_step.get(name, -1.0)) * chain.rng.standard_normal()
 
 
-def _set_b(chain: Chain, b: float) -> None:
+def set_b(chain: Chain, b: float) -> None:
+    """Adopt b and the rates that follow from it."""
     state = chain.state
     state.b = b
     prior = prior_rate(chain, b)
@@ -199,7 +200,7 @@ def update_b(chain: Chain) -> None:
     log_ratio = proposed() - current() + _log_prior_ratio(b, state.b, b_prior)
     if _accept(chain, "b", log_ratio):
         current = proposed
-        _set_b(chain, b)
+        set_b(chain, b)
 
     c = math.exp(_step(chain, "Lambda"))
     log_ratio = current(c) - current()
@@ -214,7 +215,7 @@ def update_b(chain: Chain) -> None:
     log_ratio += _log_prior_ratio(c * total, total, total_prior)
     if _accept(chain, "ridge", log_ratio):
         scale *= c
-        _set_b(chain, b)
+        set_b(chain, b)
 
     state.total *= scale
     if chain.edge_pairs is None:

@@ -51,7 +51,7 @@ def test_every_update_moves_something_that_is_compared(case: str, seed: int) -> 
 def inflate(chain: Chain) -> None:
     """An update nobody has thought of yet, and wrong."""
     chain.state.b *= 1.05
-    rates._set_b(chain, chain.state.b)
+    rates.set_b(chain, chain.state.b)
 
 
 def test_new_update_is_covered(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:

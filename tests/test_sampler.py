@@ -283,7 +283,7 @@ def test_b_and_total_keep_their_density(rng, prior):
         for run, (b, total) in enumerate(starts.T):
             state.total = total
             refresh_shape(chain)
-            rates._set_b(chain, b)
+            rates.set_b(chain, b)
             for _ in range(steps):
                 rates.update_b(chain)
             ends[:, run] = state.b, state.total

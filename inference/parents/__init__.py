@@ -86,9 +86,9 @@ def proposal_odds(chain: Chain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sender = state.sender * state.weight
         share = state.total * sender[:known].sum(axis=1)
         factor = (state.receiver[:known] * sender.sum(axis=0)).sum(axis=1)
+        factor += EVEN / known  # its mean; a shard has the rows of its own children only
     share /= state.b + chain.carried.node_exposure + state.node_full
     share += EVEN * share.mean()
-    factor += EVEN * factor.mean()
     running = np.zeros(layout.meeting[2].size + 1)
     np.cumsum(share[layout.meeting[2]], out=running[1:])
     return share, running, factor

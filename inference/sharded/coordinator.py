@@ -214,7 +214,7 @@ class Coordinator(Chain):
             if rates._accept(self, "background", log_ratio):
                 state.background_rate = walk.ground
         scale = asked["scale"][at_scale]
-        rates._set_b(self, values[at_b])
+        rates.set_b(self, values[at_b])
         state.total *= scale
         settled = {"b": state.b, "scale": scale, "background_rate": state.background_rate}
         self._news.append(("settle", settled))

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, xlogy
+from scipy.special import gammaln
 
 from cascadenet.inference import _kernels, chains, parents, rates, sampler
 from cascadenet.inference.communities import COLUMNS, running_sums
@@ -17,7 +17,9 @@ from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.sampler import Model, State
 from cascadenet.inference.sharded.pieces import Piece
 
-BLOCK = 1 << 14  # pairs whose intermediate values fit in a processor's cache
+# Pairs whose intermediate values fit in a processor's cache; and are small enough for the allocator
+# to have them ready: in Dask's workers it asks the system anew for each array of 128 kB and more.
+BLOCK = 1 << 13
 # State of a shard that follows from the rest, from its layout or from the coordinator's.
 DERIVED = {"parent", "n_pair", "shape", "rate", "exposure", "node_full", "cand_weight"}
 DERIVED |= {"beta", "weight", "sender", "receiver", "eta", "sent", "received", "kept", "log_step"}
@@ -185,7 +187,7 @@ class Shard:
         state.b, state.background_rate = b, background_rate
         state.shape[edges] *= scale
         state.total *= scale
-        state.rate[edges] = state.exposure[edges] + b
+        rates.set_b(self, b)
         if layout.background:
             ground = layout.pair_ptr[:-1]
             state.rate[ground] = state.exposure[ground] + background_rate
@@ -247,8 +249,10 @@ class Shard:
         if record.exposure_sum.size:
             record.exposure_sum += state.exposure
         record.draws += 1
-        shape = state.shape[self._edges]
-        moments = np.array([shape.sum(), xlogy(shape, shape).sum()])
+        shape, moments = state.shape[self._edges], np.zeros(2)
+        for start in range(0, shape.size, BLOCK):
+            block = shape[start : start + BLOCK]
+            moments += block.sum(), (block * np.log(block)).sum()
         sums = self.sums([state.b], [1.0], [state.background_rate])
         if self.layout.background:
             n, own = state.n_pair[self._ground_pairs], self.model.background_shape
