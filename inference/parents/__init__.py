@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,22 @@ def _scan_parents(chain: Chain, scan: int, *, reinforce: bool) -> None:
     )
 
 
+def _problem(chain: Chain) -> tuple[Any, ...]:
+    """First arguments of the kernels that look candidates up instead of scanning them."""
+    layout = chain.layout
+    return (
+        layout.lookup,
+        layout.child_ptr,
+        layout.cand_ptr,
+        layout.cand_pair,
+        chain.state.cand_weight,
+        layout.pair_ptr,
+        layout.pair_source,
+        gamma_shape(chain),
+        chain.state.rate,
+    )
+
+
 def draw_parents(chain: Chain) -> None:
     """Parents given the network, rates integrated out (3.1).
 
@@ -44,15 +60,7 @@ def draw_parents(chain: Chain) -> None:
     _scan_parents(chain, scan, reinforce=True)
     if layout.widest > scan:
         _kernels.propose_parents(
-            layout.lookup,
-            layout.child_ptr,
-            layout.cand_ptr,
-            layout.cand_pair,
-            state.cand_weight,
-            layout.pair_ptr,
-            layout.pair_source,
-            gamma_shape(chain),
-            state.rate,
+            *_problem(chain),
             scan,
             layout.meeting,
             proposal_odds(chain),
@@ -98,15 +106,7 @@ def swap_parents(chain: Chain) -> None:
     """Exchange of what two sources explain in one child (3.1b)."""
     layout, state = chain.layout, chain.state
     _kernels.update_swaps(
-        layout.lookup,
-        layout.child_ptr,
-        layout.cand_ptr,
-        layout.cand_pair,
-        state.cand_weight,
-        layout.pair_ptr,
-        layout.pair_source,
-        gamma_shape(chain),
-        state.rate,
+        *_problem(chain),
         layout.n_cand,
         chain.rng.random((layout.n_infections, 2)),
         state.choice,
