@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaln
@@ -354,24 +355,33 @@ def run_chains(
     Returns
     -------
     records : list of Record
-        One for each chain, in order.
+        One for each chain, in order, or for each that was started before Ctrl-C.
     interrupted : bool
     """
     with ThreadPoolExecutor(max_workers=min(n_jobs, len(starts))) as pool:
-        running = [
-            pool.submit(run_chain, layout, model, schedule, start, progress, saved)
+        tasks = [
+            (run_chain, layout, model, schedule, start, progress, saved)
             for start, saved in zip(starts, checkpoints or [None] * len(starts), strict=True)
         ]
-        wait_for_chains(running, progress)
-    return [future.result() for future in running], progress.stopped
+        return run_together(pool, tasks, progress), progress.stopped
 
 
-def wait_for_chains(running: Sequence[Future[Record]], progress: Progress) -> None:
-    """Wait for all, or have all stop after their sweep: at Ctrl-C, and when one has failed."""
+def run_together(
+    pool: Executor, tasks: Sequence[tuple[Any, ...]], progress: Progress
+) -> list[Record]:
+    """Records of chains run on a pool, each task a function and its arguments.
+
+    At Ctrl-C, and when one has failed, all stop after their sweep. Those that were not started by
+    then are left out: a chain may be under way before its start has returned.
+    """
+    running: list[Future[Record]] = []
     try:
+        for task in tasks:
+            running.append(pool.submit(*task))
         wait(running, return_when=FIRST_EXCEPTION)
     except KeyboardInterrupt:
         progress.stopped = True
     finally:
         if any(future.done() and future.exception() for future in running):
             progress.stopped = True  # the others need not go on
+    return [future.result() for future in running]

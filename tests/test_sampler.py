@@ -10,6 +10,8 @@ have changed on average (paired z). Each has a seeded bug that it must catch.
 from __future__ import annotations
 
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -200,6 +202,30 @@ def test_sums_that_are_kept_are_those_of_the_present(seed):
             fresh = rates._flat_sum(chain, state.b, state.exposure, state.node_full)
             assert rates.flat_sum(chain, state.b) == fresh
             assert len(chain.flat_sums[1]) <= rates.FLAT_SUMS
+
+
+def test_ctrl_c_while_chains_are_being_started_stops_them_all():
+    """Also one that is under way and that nobody knows of."""
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, function, *arguments):
+            future = super().submit(function, *arguments)
+            if arguments == (1,):
+                raise KeyboardInterrupt
+            return future
+
+    ended, progress = [], chains.Progress(1, show=False)
+
+    def run(number: int) -> int:
+        while not progress.stopped:
+            time.sleep(0.001)
+        ended.append(number)
+        return number
+
+    with Interrupted(3) as pool:
+        assert chains.run_together(pool, [(run, i) for i in range(3)], progress) == [0]
+    assert progress.stopped
+    assert sorted(ended) == [0, 1]
 
 
 @pytest.mark.parametrize("shape", [1e-5, 0.01, 0.3, 1.0, 1.7])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cascadenet.inference.chains import Progress, Record, Schedule, Start, wait_for_chains
+from cascadenet.inference.chains import Progress, Record, Schedule, Start, run_together
 from cascadenet.inference.layout import Layout
 from cascadenet.inference.sampler import Model
 from cascadenet.inference.sharded.coordinator import Coordinator
@@ -81,12 +81,8 @@ def run_sharded_chains(
         threads = stack.enter_context(ThreadPoolExecutor(n_jobs)) if n_jobs > 1 else None
         open_hosts, together = _places(plan, client, threads, stack)
         pool = stack.enter_context(ThreadPoolExecutor(min(together, len(starts))))
-        running = [
-            pool.submit(_run_chain, plan, start.seed, open_hosts, threads, progress)
-            for start in starts
-        ]
-        wait_for_chains(running, progress)
-    return [future.result() for future in running], progress.stopped
+        tasks = [(_run_chain, plan, start.seed, open_hosts, threads, progress) for start in starts]
+        return run_together(pool, tasks, progress), progress.stopped
 
 
 def check_shardable(model: Model, shards: int | None, client: Any) -> int:
