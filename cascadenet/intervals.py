@@ -49,7 +49,8 @@ def mixture_quantile(
             args=(active,),
             tolerances={"xatol": PRECISION, "xrtol": 0.0},
         )
-        found[active] = np.exp(root.x)
+        # at its lower end a bracket may have no sign left to change, rounded to logs and back
+        found[active] = np.exp(np.where(root.success, root.x, bracket[0]))
     return found
 
 

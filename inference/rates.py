@@ -68,10 +68,10 @@ def _flat_sum(chain: Chain, b: float, exposure: np.ndarray, node_full: np.ndarra
 
 
 def _log_share(prior: np.ndarray | float, exposure: np.ndarray) -> np.ndarray:
-    """log(prior / (prior + exposure)), in one pass of memory at a time."""
+    """log(prior / (prior + exposure)), with no other array than the result."""
     share = exposure + prior
-    np.divide(prior, share, out=share)
-    return np.log(share, out=share)
+    np.log(share, out=share)
+    return np.subtract(np.log(prior), share, out=share)
 
 
 def set_theta(chain: Chain, theta: np.ndarray, exposure: np.ndarray, node_full: np.ndarray) -> None:
@@ -135,18 +135,20 @@ class RateTarget:
         others = exposure is not None
         exposure = exposure if others else state.exposure
         node_full = node_full if others else state.node_full
-        prior = prior_rate(chain, b)
+        share = (
+            None if self.flat and not carried.pairs else _log_share(prior_rate(chain, b), exposure)
+        )
         if self.flat:
             known = chain.layout.n_nodes
             by_shape = state.total / max(known * (known - 1), 1)
             by_shape *= _flat_sum(chain, b, exposure, node_full) if others else flat_sum(chain, b)
         else:
-            by_shape = (self.shape * _log_share(prior, exposure)).sum()
+            by_shape = (self.shape * share).sum()
             by_shape += (self.unlisted * _log_share(b + carried.node_exposure, node_full)).sum()
         log_rate = np.log(exposure[self.used] + b + take(carried.exposure, self.used))
         by_count = (self.n * log_rate).sum()
         if carried.pairs:
-            by_count -= (self.remembered * _log_share(prior, exposure)).sum()
+            by_count -= (self.remembered * share).sum()
 
         def density(scale: float = 1.0) -> float:
             r = scale * self.shape_used + self.remembered_used

@@ -105,8 +105,8 @@ def place_of(m, source, low, ptr, infection, cand_start, cand_stop, shift):
     The infections of a source are ascending, and so are those of a child: where they are gone
     through in order, the search can begin at the cursor ``low`` of the one before. A few steps, or
     O(log infections of the source). The background stands first wherever there is a candidate.
-    ``lookup``: infections of source u are ``infection[ptr[u]:ptr[u + 1]]``; ``ptr``, ``infection``,
-    ``cand_start``, ``cand_stop``, and 1 with a background, else 0.
+    Infections of source u are ``infection[ptr[u]:ptr[u + 1]]``; ``shift`` is 1 with a background,
+    else 0. ``lookup`` of the kernels has the last five arguments.
     """
     if source < 0:
         return 0, low
@@ -156,14 +156,13 @@ def propose_parents(
     ``uniform`` (M, 3). Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the moves.
     """
     _, _, cand_start, cand_stop, shift = lookup
-    met, cascade, node, row_of = meeting
-    share, running, factor = odds
+    (met, cascade, node, row_of), (share, running, factor) = meeting, odds
     most, longest = _wide_extent(child_ptr, cand_ptr, scan)
     slot_of = np.full(_extent(pair_ptr), -1, np.int32)  # of the pairs that explain something
-    pair, gamma, n = _pairs(2 * most + 1)
-    source = np.empty(2 * most, np.int64)
-    target, gamma_target, n_target = _pairs(most)  # what the first part proposes, and its place
-    place, head = np.empty(most, np.int32), np.empty(most, np.int32)
+    pair, gamma = _pairs(2 * most + 1)
+    source, n = np.empty((2, 2 * most + 1), np.int64)
+    target, gamma_target = _pairs(most)  # what the first part proposes, and its place
+    place, head = np.empty((2, most), np.int32)
     entry = np.empty((longest, 3), np.int32)
     known, sums = np.empty(2 * most, np.int32), np.empty(2 * most, np.float64)
     moves = 0
@@ -178,9 +177,10 @@ def propose_parents(
             to = _pick(first, last, shift, ground, factor[v], running, uniform[m, 1])
             place[m - start] = to
             target[m - start] = cand_pair[cand_ptr[m] + to] if first < last else -1
-        _fetch(target, stop - start, shape, rate, n_pair, gamma_target, n_target)
+        _fetch(target, stop - start, shape, rate, gamma_target)
         slots, entries = _open_slots(start, stop, base, parent, slot_of, pair), 0
-        _fetch(pair, slots, shape, rate, n_pair, gamma, n)
+        _fetch(pair, slots, shape, rate, gamma)
+        _take(pair, slots, n_pair, n)
         _take(pair, slots, pair_source, source)
         for s in range(slots):
             u = source[s]
@@ -233,12 +233,6 @@ def _open_slots(start, stop, base, parent, slot_of, pair):
 
 
 @part
-def _take(index, size, values, found):
-    for s in range(size):
-        found[s] = values[index[s]]
-
-
-@part
 def _close(start, stop, base, pair, slots, n, cascade, slot_of, row_of, n_pair):
     """Write counts back, and leave no slots and no rows behind."""
     for s in range(slots):
@@ -287,20 +281,28 @@ def _wide_extent(child_ptr, cand_ptr, scan):
 
 @part
 def _pairs(size):
-    """Room for pairs, the shape and rate of their Gamma law, and a number of infections."""
-    return np.empty(size, np.int32), np.empty((size, 2), np.float64), np.empty(size, np.int64)
+    """Room for pairs, and for the shape and rate of their Gamma law."""
+    return np.empty(size, np.int32), np.empty((size, 2), np.float64)
 
 
 @part
-def _fetch(pair, size, shape, rate, number, gamma, n):
+def _fetch(pair, size, shape, rate, gamma):
     """Numbers of pairs, which are far apart in memory: many at a time wait for it together.
 
-    Pairs below zero are left out. Writes ``gamma`` and ``n``.
+    Pairs below zero are left out. Writes ``gamma``.
     """
     for s in range(size):
         p = pair[s]
         if p >= 0:
-            gamma[s, 0], gamma[s, 1], n[s] = shape[p], rate[p], number[p]
+            gamma[s, 0], gamma[s, 1] = shape[p], rate[p]
+
+
+@part
+def _take(pair, size, values, found):
+    """As `_fetch`, another number of pairs; writes ``found``."""
+    for s in range(size):
+        if pair[s] >= 0:
+            found[s] = values[pair[s]]
 
 
 @part
@@ -411,17 +413,16 @@ def update_swaps(
     O(infections explained by u or w), and most of them less: where w explains nothing and hazards
     are equal, the log ratio is convex in the number that move, which bounds it beforehand.
     ``lookup``: see `place_of`. ``n_cand`` (P,): infections that a pair could explain.
-    ``uniform`` (M, 2).
-    Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the number of accepted proposals.
+    ``uniform`` (M, 2). Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the exchanges.
     """
     most_rows, most_pairs = _extent(child_ptr), _extent(pair_ptr)
     head = np.full(most_pairs, -1, np.int32)  # first infection that a pair explains
     size = np.zeros(most_pairs, np.int32)  # how many it does
     after = np.empty(most_rows, np.int32)  # the next one with the same parent
-    place = np.empty(most_rows, np.int64)  # among its candidates, of the other of two sources
-    pick = np.empty(most_rows, np.int64)  # place of the candidate named
-    held, gamma, _ = _pairs(most_rows)
-    named, gamma_named, most = _pairs(most_rows)
+    # place of the other of two sources, and of the source named; infections that may go there
+    place, pick, most = np.empty((3, most_rows), np.int64)
+    held, gamma = _pairs(most_rows)
+    named, gamma_named = _pairs(most_rows)
     accepted, weighted = 0, cand_weight.size > 0
     for v in range(pair_ptr.size - 1):
         start, stop, base = child_ptr[v], child_ptr[v + 1], pair_ptr[v]
@@ -430,8 +431,9 @@ def update_swaps(
             pick[m - start], named[m - start] = _name(
                 cand_ptr[m], cand_ptr[m + 1], cand_pair, uniform[m, 0]
             )
-        _fetch(held, stop - start, shape, rate, n_cand, gamma, most)
-        _fetch(named, stop - start, shape, rate, n_cand, gamma_named, most)
+        _fetch(held, stop - start, shape, rate, gamma)
+        _fetch(named, stop - start, shape, rate, gamma_named)
+        _take(named, stop - start, n_cand, most)
         for m in range(start, stop):
             row, a, b = m - start, parent[m], named[m - start]
             if a == b:  # a seed has neither

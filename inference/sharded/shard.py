@@ -184,7 +184,7 @@ class Shard:
     def settle(self, b: float, scale: float, background_rate: float) -> None:
         """Take over what the random walks arrived at."""
         state, layout, edges = self.state, self.layout, self._edges
-        state.b, state.background_rate = b, background_rate
+        state.background_rate = background_rate
         state.shape[edges] *= scale
         state.total *= scale
         rates.set_b(self, b)
