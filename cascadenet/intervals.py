@@ -7,6 +7,7 @@ import numpy as np
 SMALLEST = 1e-12  # quantiles below this share of the larger mean count as zero
 LARGEST = 1e3  # and none lies above this multiple of it
 PRECISION = 2e-12  # of the logs of quantiles
+SHORT_SERIES = 1e-6  # of rate times quantile, below which two terms of a law's series will do
 SMALLEST_SPREAD = 1e-12  # variance over squared mean; a part that does not vary is a Gamma law too
 
 
@@ -39,6 +40,10 @@ def mixture_quantile(
     positive = np.flatnonzero((largest > 0.0) & ~flat)
     floor = SMALLEST * largest[positive]
     active = positive[_below(floor, positive, prob, hit, rest) < q]
+    alone = active[prob[active] == 0.0]
+    near = _near_zero(q, rest[0][alone])
+    found[alone] = near / rest[1][alone]
+    active = np.concatenate((active[prob[active] != 0.0], alone[near == 0.0]))
     if active.size:
         from scipy.optimize.elementwise import find_root
 
@@ -52,6 +57,19 @@ def mixture_quantile(
         # at its lower end a bracket may have no sign left to change, rounded to logs and back
         found[active] = np.exp(np.where(root.success, root.x, bracket[0]))
     return found
+
+
+def _near_zero(q: float, shape: np.ndarray) -> np.ndarray:
+    """Quantile of Gamma(shape, 1) by the start of its series; 0 where that does not suffice.
+
+    P(x) = x^s / Gamma(s + 1) (1 - s x / (s + 1) + ...), to ``PRECISION`` below ``SHORT_SERIES``.
+    """
+    from scipy.special import gammaln
+
+    with np.errstate(over="ignore"):
+        first = np.exp((np.log(q) + gammaln(shape + 1.0)) / shape)
+    first[first >= SHORT_SERIES] = 0.0
+    return first * np.exp(first / (shape + 1.0))
 
 
 def mixture_below(

@@ -151,7 +151,7 @@ def draw_tokens(chain: Chain) -> None:
     _kernels.draw_communities(
         sender,
         receiver,
-        state.sender * state.weight,
+        state.weighted_sender,
         state.receiver,
         rng.random(sender.size),
         community,
@@ -392,7 +392,7 @@ def _network_mass(chain: Chain) -> float:
     known = layout.n_nodes
     p = np.zeros(layout.n_pairs)
     _kernels.network_shape(
-        state.sender * state.weight,
+        state.weighted_sender,
         state.receiver,
         layout.pair_ptr,
         layout.pair_source,
@@ -404,7 +404,7 @@ def _network_mass(chain: Chain) -> float:
     mass = (p * np.log1p(state.exposure / prior_rate(chain, state.b)))[edges].sum()
     listed = np.bincount(layout.pair_source[edges], weights=p[edges], minlength=known)
     reach = state.receiver[:known].sum(axis=0) - state.receiver[:known]
-    outward = ((state.sender[:known] * state.weight) * reach).sum(axis=1)
+    outward = (state.weighted_sender[:known] * reach).sum(axis=1)
     node_prior = state.b + chain.carried.node_exposure
     rest = np.maximum(outward - listed, 0.0) * np.log1p(state.node_full / node_prior)
     return float(mass + rest.sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 SMALLEST_SHARE = 1e-12  # of memories in force, and of those not; keeps their odds finite
 TARGET_ACCEPTANCE = 0.44  # of one-dimensional random walks
 FLAT_SUMS = 3  # values of b that a sweep compares
+
+
+@dataclass
+class ShapeSums:
+    """What a chain without memory keeps for as long as its shapes and exposures stay.
+
+    Attributes
+    ----------
+    by_b : dict
+        For values of b: sum over all pairs of shape times log(b / (b + E)).
+    unlisted : float64 array, shape (N,), optional
+        See `RateTarget.unlisted`.
+    """
+
+    by_b: dict[float, float] = field(default_factory=dict)
+    unlisted: np.ndarray | None = None
 
 
 def gamma_shape(chain: Chain) -> np.ndarray:
@@ -78,6 +94,7 @@ def set_theta(chain: Chain, theta: np.ndarray, exposure: np.ndarray, node_full: 
     """Adopt delay parameters and all that follows from them."""
     layout, state, delay = chain.layout, chain.state, chain.model.delay
     state.theta, state.exposure, state.node_full = theta, exposure, node_full
+    chain.shape_sums = ShapeSums()
     state.rate = exposure + prior_rate(chain, state.b)
     if layout.background:
         ground = layout.pair_ptr[:-1]
@@ -107,9 +124,15 @@ class RateTarget:
         self.shape_used = self.shape[self.used]
         self.remembered_used = take(chain.carried.n, self.used)
 
-    @cached_property
+    @property
     def unlisted(self) -> np.ndarray:
         """Sum of the shapes of all pairs that are not listed, by source, float64 (N,)."""
+        sums = self.chain.shape_sums
+        if sums.unlisted is None:
+            sums.unlisted = self._sum_unlisted()
+        return sums.unlisted
+
+    def _sum_unlisted(self) -> np.ndarray:
         layout, state = self.chain.layout, self.chain.state
         known = layout.n_nodes
         if self.flat:
@@ -118,7 +141,7 @@ class RateTarget:
         source, shape = layout.pair_source[edges], self.shape[edges]
         listed = np.bincount(source, weights=shape, minlength=known)
         reach = state.receiver[:known].sum(axis=0) - state.receiver[:known]
-        mass = state.total * ((state.sender[:known] * state.weight) * reach).sum(axis=1)
+        mass = state.total * (state.weighted_sender[:known] * reach).sum(axis=1)
         return np.maximum(mass - listed, 0.0)
 
     def at(
@@ -129,22 +152,27 @@ class RateTarget:
     ) -> Callable[[float], float]:
         """Log density as a function of a factor on all shapes; the parents' hazards left out.
 
-        The pass over all pairs is done here, once; each call costs the used pairs only.
+        The pass over all pairs is done here, once; each call costs the used pairs only. Without
+        memory a chain keeps its outcome for as long as shapes and exposures stay: what the log
+        density of a draw is made of, the next random walk starts from.
         """
         chain, state, carried = self.chain, self.chain.state, self.chain.carried
         others = exposure is not None
         exposure = exposure if others else state.exposure
         node_full = node_full if others else state.node_full
-        share = (
-            None if self.flat and not carried.pairs else _log_share(prior_rate(chain, b), exposure)
-        )
+        kept = not others and not carried.pairs
+        by_shape = chain.shape_sums.by_b.get(b) if kept else None
+        if carried.pairs or (by_shape is None and not self.flat):
+            share = _log_share(prior_rate(chain, b), exposure)
         if self.flat:
             known = chain.layout.n_nodes
             by_shape = state.total / max(known * (known - 1), 1)
             by_shape *= _flat_sum(chain, b, exposure, node_full) if others else flat_sum(chain, b)
-        else:
+        elif by_shape is None:
             by_shape = (self.shape * share).sum()
             by_shape += (self.unlisted * _log_share(b + carried.node_exposure, node_full)).sum()
+            if kept:
+                chain.shape_sums.by_b[b] = by_shape
         log_rate = np.log(exposure[self.used] + b + take(carried.exposure, self.used))
         by_count = (self.n * log_rate).sum()
         if carried.pairs:
@@ -220,6 +248,7 @@ def update_b(chain: Chain) -> None:
         set_b(chain, b)
 
     state.total *= scale
+    chain.shape_sums = ShapeSums()
     if chain.edge_pairs is None:
         state.shape *= scale
     else:

@@ -93,6 +93,11 @@ class State:
     n_real: int = 0  # tokens that stand for infections; the rest balance exposure
     log_step: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def weighted_sender(self) -> np.ndarray:
+        """D times A, float64 (N', K); a shard's senders come with the weights."""
+        return self.sender if self.weight.ndim == 0 else self.sender * self.weight
+
 
 class Chain:
     """One Markov chain: data, model, state and its own random numbers.
@@ -127,6 +132,7 @@ class Chain:
         self.base = _base_measure(layout.n_nodes, model.reserve)
         self.edge_pairs: np.ndarray | None = None  # pairs of nodes, where others are listed too
         self.flat_sums: tuple[np.ndarray | None, dict[float, float]] = (None, {})
+        self.shape_sums = rates.ShapeSums()
         self.state = _start(self) if start is None else copy.deepcopy(start)
         self.updates = sweep_updates(model)
         self.state.kept = np.ones(self.carried.memory_n.shape, bool)
@@ -175,6 +181,7 @@ def sweep_updates(model: Model) -> tuple[Update, ...]:
 def refresh_shape(chain: Chain) -> None:
     """Gamma shapes of the listed pairs from the current network."""
     state, layout, model = chain.state, chain.layout, chain.model
+    chain.shape_sums = rates.ShapeSums()
     total = state.total if model.likelihood == "survival" else 1.0
     if model.prior == "flat":
         flat = total / max(layout.n_nodes * (layout.n_nodes - 1), 1)
@@ -184,7 +191,7 @@ def refresh_shape(chain: Chain) -> None:
             state.shape[chain.edge_pairs] = flat
     else:
         _kernels.network_shape(
-            state.sender * state.weight,
+            state.weighted_sender,
             state.receiver,
             layout.pair_ptr,
             layout.pair_source,

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import gammainc
+from scipy.special import gammainc, gammaincinv
 from scipy.stats import binom
 
 import cascadenet as cn
@@ -458,6 +458,19 @@ def test_quantile_inverts_the_distribution_function(q, share, hit, rest):
         assert weight @ gammainc(shape, rate * 1e-12 * mean.max()) >= q - 1e-9
     else:
         assert weight @ gammainc(shape, rate * found) == pytest.approx(q, abs=1e-9)
+
+
+@given(st.floats(-4.0, 0.0), st.floats(0.01, 0.99))
+def test_quantile_of_one_gamma_law(log_shape, q):
+    """Where the start of its series is all that is used, and where it is not."""
+    shape, rate = np.array([10.0**log_shape]), np.array([3.0])
+    none = np.ones(1), np.full(1, np.inf)
+    found = mixture_quantile(q, np.zeros(1), none, (shape, rate))[0]
+    expected = gammaincinv(shape, q)[0] / 3.0
+    if expected > 1.1e-12 * shape[0] / 3.0:
+        assert found == pytest.approx(expected, rel=1e-10)
+    else:
+        assert found == 0.0 or expected > 0.9e-12 * shape[0] / 3.0
 
 
 @given(parts, st.floats(0.01, 1.0))

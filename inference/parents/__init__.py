@@ -91,7 +91,7 @@ def proposal_odds(chain: Chain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     share = np.full(known, state.total / max(known * (known - 1), 1))
     factor = np.ones(known)
     if chain.model.prior == "hdp":
-        sender = state.sender * state.weight
+        sender = state.weighted_sender
         share = state.total * sender[:known].sum(axis=1)
         factor = (state.receiver[:known] * sender.sum(axis=0)).sum(axis=1)
         factor += EVEN / known  # its mean; a shard has the rows of its own children only

@@ -19,6 +19,9 @@ def part(function):
     return kernel(function, forceinline=True)
 
 
+unsigned = np.uint64  # what cannot be negative need not be looked up from the other end
+
+
 @part
 def search_cumulative(cumulative, start, stop, target):
     """First index in ``start:stop`` whose cumulative weight exceeds ``target``. O(log)."""
@@ -76,13 +79,13 @@ def update_parents(
                 weight[old - base] = (shape[old] + n_pair[old]) / rate[old]
             total = 0.0
             if weighted:
-                for q in range(width):
-                    total += weight[cand_pair[first + q] - base] * cand_weight[first + q]
-                    cumulative[q] = total
+                for q in range(first, first + width):
+                    total += weight[unsigned(cand_pair[q] - base)] * cand_weight[q]
+                    cumulative[q - first] = total
             else:
-                for q in range(width):
-                    total += weight[cand_pair[first + q] - base]
-                    cumulative[q] = total
+                for q in range(first, first + width):
+                    total += weight[unsigned(cand_pair[q] - base)]
+                    cumulative[q - first] = total
             low = search_cumulative(cumulative, 0, width, uniform[m] * total)
             choice[m] = low
             new = cand_pair[first + low]

@@ -114,6 +114,7 @@ class Coordinator(Chain):
             self._draw_network()
             self._known = False
             self._draw_total()
+        self.shape_sums = rates.ShapeSums()
         self.n_sweeps += 1
         self._due = not self.adapting
 
@@ -155,7 +156,7 @@ class Coordinator(Chain):
         state = self.state
         if self.model.prior == "flat":
             return None
-        return Network(state.weight, state.sender * state.weight, state.receiver)
+        return Network(state.weight, state.weighted_sender, state.receiver)
 
     def _observe(self, replies: Sequence[tuple[Any, ...]], keep: bool) -> None:
         """Scalars, and the network if it is kept, of the draw that shards have just recorded."""
@@ -216,6 +217,7 @@ class Coordinator(Chain):
         scale = asked["scale"][at_scale]
         rates.set_b(self, values[at_b])
         state.total *= scale
+        self.shape_sums = rates.ShapeSums()  # the delay's walks start from other shapes
         settled = {"b": state.b, "scale": scale, "background_rate": state.background_rate}
         self._news.append(("settle", settled))
         return known[at_b](at_scale) - float(sums.log_gamma[at_scale]) + sums.hazard

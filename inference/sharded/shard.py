@@ -121,6 +121,7 @@ class Shard:
         self.adapting = self.holding = True
         self.n_sweeps = 0
         self.edge_pairs: np.ndarray | None = None
+        self.shape_sums = rates.ShapeSums()
         self.network: Network | None = None
         self.state: State
         self.record: chains.Record
@@ -142,7 +143,7 @@ class Shard:
         # until there is a network
         nodes = self.layout.n_nodes + (self.model.reserve > 0)
         self.state.sender, self.state.receiver = np.zeros((2, nodes, 1))
-        self.state.weight = np.float64(1.0)  # it comes with the senders
+        self.state.weight = np.ones(())  # they come with the senders
         self._use_network()
         given = np.zeros(self.layout.n_infections, np.int32) if choice is None else choice
         sampler.adopt_parents(self, self.layout, given)
@@ -169,12 +170,13 @@ class Shard:
 
     def sums(self, b: Sequence[float], scale: Sequence[float], ground: Sequence[float]) -> Sums:
         """Sums at the present parents and delays, for values of b, scale and background rate."""
-        state, layout = self.state, self.layout
-        by_shape = self._by_shape(b, state.exposure, state.node_full)
+        state, layout, known = self.state, self.layout, self.shape_sums.by_b
+        new = [value for value in b if value not in known]
+        known.update(zip(new, self._by_shape(new, state.exposure, state.node_full), strict=True))
         used = rates.used_pairs(self)
         n, r, exposure = state.n_pair[used], state.shape[used], state.exposure[used]
         return Sums(
-            by_shape,
+            np.array([known[value] for value in b]),
             np.array([(n * np.log(exposure + value)).sum() for value in b]),
             np.array([(gammaln(x * r + n) - gammaln(x * r)).sum() for x in scale]),
             self._ground(ground) if layout.background else np.zeros(len(ground)),
@@ -187,6 +189,7 @@ class Shard:
         state.background_rate = background_rate
         state.shape[edges] *= scale
         state.total *= scale
+        self.shape_sums = rates.ShapeSums()
         rates.set_b(self, b)
         if layout.background:
             ground = layout.pair_ptr[:-1]
