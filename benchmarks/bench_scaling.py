@@ -1,10 +1,10 @@
-"""Chains in shards: time per sweep by threads and workers, bytes on the wire, lost workers, costs.
+"""Chains in shards, and whole ones on workers: time, bytes on the wire, lost workers, costs.
 
 ``python benchmarks/bench_scaling.py [PART ...] [--infections N] [--nodes N] [--window T]
-[--shards N] [--rounds N] [--sweeps N] [--check]``, with parts ``threads``, ``workers``, ``wire``,
-``loss`` and ``costs``; all of them without one. Data are simulated. Ratios are of medians of wall
-time per sweep, measured alternately in the same run, warm. ``--check`` exits with 1 unless two
-threads are 1.8 times as fast as one, and two Dask workers 1.6 times.
+[--shards N] [--rounds N] [--sweeps N] [--check]``, with parts ``threads``, ``whole``, ``workers``,
+``wire``, ``loss`` and ``costs``; all of them without one. Data are simulated. Ratios are of medians
+of wall time per sweep, measured alternately in the same run, warm. ``--check`` exits with 1 unless
+two threads are 1.8 times as fast as one, and two Dask workers 1.6 times.
 
 Dask clusters are of processes on this machine, on the loopback interface.
 """
@@ -40,6 +40,7 @@ from cascadenet.cascades import Cascades
 from cascadenet.delays import get_delay
 from cascadenet.inference import chains, communities, parents, rates, sampler
 from cascadenet.inference.layout import build_layout
+from cascadenet.inference.remote import run_remote_chains
 from cascadenet.inference.sampler import Model
 from cascadenet.inference.sharded import cluster as clusters
 from cascadenet.inference.sharded.cluster import Cluster
@@ -177,6 +178,35 @@ def dask_client(workers: int) -> Iterator[Any]:
         Client(cluster, direct_to_workers=True, set_as_default=False) as client,
     ):
         yield client
+
+
+def whole(plan: Plan, options: argparse.Namespace) -> bool:
+    """Two chains that are not cut, half of their sweeps recorded, on one and on two workers."""
+    starts = [chains.Start(seed) for seed in SEED.spawn(2)]
+
+    def run(client: Any, sweeps: int) -> float:
+        schedule = chains.Schedule(sweeps // 2, sweeps - sweeps // 2, 1, sweeps // 6)
+        start = time.perf_counter()
+        with chains.Progress(1, show=False) as bar:
+            run_remote_chains(
+                plan.layout, plan.model, schedule, starts, client=client, progress=bar
+            )
+        return time.perf_counter() - start
+
+    with dask_client(1) as one, dask_client(2) as two:
+        seconds: dict[int, list[float]] = {1: [], 2: []}
+        for client in (one, two):
+            run(client, WARM)
+        for _ in range(max(options.rounds // 2, 1)):
+            for count, client in ((1, one), (2, two)):
+                seconds[count].append(run(client, 10 * options.sweeps))
+    medians = [statistics.median(seconds[count]) for count in (1, 2)]
+    print(
+        f"\ntwo whole chains of {10 * options.sweeps} sweeps, data sent and records fetched: "
+        f"{medians[0]:.2f} s on one worker, {medians[1]:.2f} s on two"
+    )
+    print(f"RATIO Dask workers 2 / 1, whole chains: {medians[0] / medians[1]:.2f}")
+    return medians[0] / medians[1] >= WORKERS_RATIO
 
 
 def workers(plan: Plan, options: argparse.Namespace) -> bool:
@@ -334,7 +364,14 @@ def costs(plan: Plan, options: argparse.Namespace) -> bool:
     return True
 
 
-PARTS = {"threads": threads, "workers": workers, "wire": wire, "loss": loss, "costs": costs}
+PARTS = {
+    "threads": threads,
+    "whole": whole,
+    "workers": workers,
+    "wire": wire,
+    "loss": loss,
+    "costs": costs,
+}
 
 
 def main() -> int:

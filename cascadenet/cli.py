@@ -276,9 +276,11 @@ def _fit(options: Options) -> int:
     if options.resume and not options.checkpoint:
         options.parser.error("--resume needs --checkpoint DIR")
     over_time = dynamic.asks_intervals(options)
-    sharded = [f"--{name}" for name in ("shards", "dask") if getattr(options, name) is not None]
-    if sharded and (over_time or options.likelihood == "tree" or options.checkpoint):
-        options.parser.error(f"{sharded[0]} goes with no intervals, tree likelihood or checkpoint")
+    if options.dask is not None and over_time:
+        options.parser.error("--dask goes with no intervals")
+    whole = over_time or options.likelihood == "tree" or options.checkpoint
+    if options.shards is not None and whole:
+        options.parser.error("--shards goes with no intervals, tree likelihood or checkpoint")
     check_folder(options.output, RUN_FILE if options.force else None)
     cascades = _read_cascades(options)
     if not options.quiet:

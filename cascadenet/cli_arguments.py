@@ -258,7 +258,7 @@ def _add_fit(add: argparse.ArgumentParser) -> None:
         "--shards", type=_count(1), metavar="N", help="cut each chain into so many parts"
     )
     chains.add_argument(
-        "--dask", metavar="ADDRESS", help="run them on the workers of this Dask scheduler"
+        "--dask", metavar="ADDRESS", help="run the chains on the workers of this Dask scheduler"
     )
     chains.add_argument("--checkpoint", metavar="DIR", help="save the chains there every minute")
     chains.add_argument(

@@ -280,27 +280,42 @@ def run_chain(
     that a folder that cannot be written to is an error at once, then as it falls due, and at
     the end.
     """
-    rng = np.random.default_rng(start.seed)
-    chain = Chain(layout, model, rng, start.carried, start.state)
-    record = Record(chain, schedule)
+    chain, record = open_chain(layout, model, schedule, start)
     if checkpoint is not None:
         if checkpoint.restore(chain, record):
-            chain.carried.use(chain.state.kept)
             progress.step(chain.n_sweeps)
         else:
             checkpoint.write(chain, record)
     while chain.n_sweeps < schedule.sweeps and not progress.stopped:
-        chain.adapting = chain.n_sweeps < schedule.tune
-        chain.holding = chain.n_sweeps < schedule.hold
-        recorded = not chain.adapting
-        chain.sweep()
-        if recorded:
-            record.add(chain, schedule)
+        advance(chain, record, schedule)
         progress.step()
         if checkpoint is not None and checkpoint.due():
             checkpoint.write(chain, record)
     if checkpoint is not None:
         checkpoint.write(chain, record)
+    return close_chain(chain, record, start)
+
+
+def open_chain(
+    layout: Layout, model: Model, schedule: Schedule, start: Start
+) -> tuple[Chain, Record]:
+    """A chain before its first sweep, and its empty record."""
+    rng = np.random.default_rng(start.seed)
+    chain = Chain(layout, model, rng, start.carried, start.state)
+    return chain, Record(chain, schedule)
+
+
+def advance(chain: Chain, record: Record, schedule: Schedule) -> None:
+    """One sweep, recorded once the chain is tuned."""
+    chain.adapting = chain.n_sweeps < schedule.tune
+    chain.holding = chain.n_sweeps < schedule.hold
+    chain.sweep()
+    if not chain.adapting:
+        record.add(chain, schedule)
+
+
+def close_chain(chain: Chain, record: Record, start: Start) -> Record:
+    """The record of a chain that has come to its end, or was stopped."""
     record.truncate()
     if record.draws and not record.networks:  # stopped before the first one was due
         record.networks.append(_network(chain))

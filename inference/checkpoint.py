@@ -51,34 +51,10 @@ class Checkpoint:
 
     def write(self, chain: Chain, record: Record) -> None:
         """Replace the file by the present state of a chain, or leave the old one whole."""
-        meta: dict[str, Any] = {
-            "format": FORMAT,
-            "run": self.run,
-            "n_sweeps": chain.n_sweeps,
-            "rng": chain.rng.bit_generator.state,
-            "draws": record.draws,
-            "networks": len(record.networks),
-            "scalars": list(record.scalars),
-            "state": {},
-        }
-        arrays: dict[str, np.ndarray] = {}
-        for field in fields(chain.state):
-            value = getattr(chain.state, field.name)
-            if isinstance(value, np.ndarray):
-                arrays[f"state_{field.name}"] = value
-            else:
-                meta["state"][field.name] = value
-        for name in record.arrays:
-            arrays[f"record_{name}"] = getattr(record, name)
-        for i, values in enumerate(record.scalars.values()):
-            arrays[f"scalar_{i}"] = values
-        for i, network in enumerate(record.networks):
-            for name, value in network.items():
-                arrays[f"network_{i}_{name}"] = value
-        buffer = io.BytesIO()
-        text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-        np.savez(buffer, meta=text, **arrays)
-        content = buffer.getbuffer()
+        self.save(dump(chain, record, self.run))
+
+    def save(self, content: bytes) -> None:
+        """Replace the file by what `dump` has made of a chain."""
         with atomic_path(self.path) as partial, open(partial, "wb") as file:
             file.write(MAGIC)
             file.write(hashlib.sha256(content).digest())
@@ -96,8 +72,7 @@ class Checkpoint:
         if not self.path.exists():
             return False
         try:
-            file = np.load(io.BytesIO(self.content()), allow_pickle=False)
-            meta = json.loads(bytes(file["meta"]).decode())
+            meta, file = _open(self.content())
             if meta["format"] > FORMAT:
                 raise FormatError(
                     f"the checkpoint has format {meta['format']}; expected at most {FORMAT}: it "
@@ -133,6 +108,48 @@ class Checkpoint:
                 )
 
 
+def dump(chain: Chain, record: Record, run: dict[str, Any]) -> bytes:
+    """Bytes of a chain's present state and of its draws so far; ``run`` goes with them."""
+    meta: dict[str, Any] = {
+        "format": FORMAT,
+        "run": run,
+        "n_sweeps": chain.n_sweeps,
+        "rng": chain.rng.bit_generator.state,
+        "draws": record.draws,
+        "networks": len(record.networks),
+        "scalars": list(record.scalars),
+        "state": {},
+    }
+    arrays: dict[str, np.ndarray] = {}
+    for field in fields(chain.state):
+        value = getattr(chain.state, field.name)
+        if isinstance(value, np.ndarray):
+            arrays[f"state_{field.name}"] = value
+        else:
+            meta["state"][field.name] = value
+    for name in record.arrays:
+        arrays[f"record_{name}"] = getattr(record, name)
+    for i, values in enumerate(record.scalars.values()):
+        arrays[f"scalar_{i}"] = values
+    for i, network in enumerate(record.networks):
+        for name, value in network.items():
+            arrays[f"network_{i}_{name}"] = value
+    buffer = io.BytesIO()
+    text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    np.savez(buffer, meta=text, **arrays)
+    return buffer.getvalue()
+
+
+def load(chain: Chain, record: Record, content: bytes) -> None:
+    """Put a chain where `dump` found one of the same run."""
+    _restore(chain, record, *_open(content))
+
+
+def _open(content: bytes) -> tuple[dict[str, Any], Any]:
+    file = np.load(io.BytesIO(content), allow_pickle=False)
+    return json.loads(bytes(file["meta"]).decode()), file
+
+
 def _restore(chain: Chain, record: Record, meta: dict[str, Any], file: Any) -> None:
     state = chain.state
     for field in fields(state):
@@ -145,6 +162,7 @@ def _restore(chain: Chain, record: Record, meta: dict[str, Any], file: Any) -> N
     record.draws = meta["draws"]
     for name in record.arrays:
         setattr(record, name, file[f"record_{name}"])
+    chain.carried.use(chain.state.kept)
     record.scalars = {name: file[f"scalar_{i}"] for i, name in enumerate(meta["scalars"])}
     record.networks = [
         {key.split("_", 2)[2]: file[key] for key in file.files if key.startswith(f"network_{i}_")}
@@ -163,8 +181,7 @@ def saved_seed(folder: str | os.PathLike[str]) -> int | None:
     for path in sorted(Path(folder).glob("chain-*.checkpoint")):
         content = Checkpoint(path, {}, 0.0).content()
         try:
-            file = np.load(io.BytesIO(content), allow_pickle=False)
-            return int(json.loads(bytes(file["meta"]).decode())["run"]["seed"])
+            return int(_open(content)[0]["run"]["seed"])
         except (KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
             raise FormatError(f"expected a checkpoint; got {error} ({path})") from None
     return None

@@ -7,6 +7,8 @@ import os
 import secrets
 import sys
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +16,10 @@ import numpy as np
 from cascadenet.cascades import Cascades
 from cascadenet.delays import Delay, get_delay
 from cascadenet.inference import chains as _chains
-from cascadenet.inference.checkpoint import open_checkpoints, saved_seed
+from cascadenet.inference.checkpoint import Checkpoint, open_checkpoints, saved_seed
 from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.layout import Layout, build_layout
+from cascadenet.inference.remote import check_client, run_remote_chains
 from cascadenet.inference.sampler import Model
 from cascadenet.inference.sharded.run import check_shardable, run_sharded_chains
 from cascadenet.posterior import EdgeSums, Posterior
@@ -152,12 +155,12 @@ class CoupledHDP:
         checkpoint_every : float
             Seconds between two checkpoints of a chain.
         client : dask.distributed.Client or other object with a method ``submit``, optional
-            Run each chain in shards on its workers. The result does not depend on their number,
-            nor on whether some are lost meanwhile. Not with ``checkpoint``.
+            Run the chains on its workers, each chain on one of them. The result is the same as
+            without it, whatever their number and even if some are lost meanwhile.
         shards : int, optional
-            Run each chain in so many shards of nodes, in threads where there is no client; 8
-            where there is one. The result depends on it. At least the number of threads or
-            workers, better several times that.
+            Cut each chain into so many shards of nodes, which are worked on in threads or by the
+            workers of the client. The result depends on it. At least the number of threads or
+            workers, better several times that. Not with ``checkpoint``.
 
         Returns
         -------
@@ -186,14 +189,14 @@ class CoupledHDP:
             raise ValueError("resume=True needs checkpoint=, the folder of the run; got none")
         given = saved_seed(checkpoint) if resume and seed is None else seed
         draws, tune, chains, seed, n_jobs = check_sampling(draws, tune, chains, given, n_jobs)
-        sharded = {} if client is None and shards is None else {"shards": shards, "client": client}
         settings = self._settings() | {"draws": draws, "tune": tune, "chains": chains}
-        if sharded:
+        if shards is not None:
             settings["shards"] = _check_shards(model, shards, client, checkpoint, cascades)
+        check_client(client)
         run = {"data": cascades.fingerprint, "seed": seed, "settings": settings}
         saved = checkpoint and open_checkpoints(checkpoint, run, chains, checkpoint_every, resume)
-        more = sharded or {"checkpoints": saved}
-        self.posterior_ = self._sample(cascades, model, settings, seed, n_jobs, progress, more)
+        run_chains = _runner(shards, client, n_jobs, saved)
+        self.posterior_ = self._sample(cascades, model, settings, seed, run_chains, progress)
         _warn_unmixed(self.posterior_)
         return self
 
@@ -203,11 +206,10 @@ class CoupledHDP:
         model: Model,
         settings: dict[str, Any],
         seed: int,
-        n_jobs: int,
+        run_chains: Callable[..., Any],
         progress: bool | None,
-        more: dict[str, Any],
     ) -> Posterior:
-        """Run the chains, in shards where ``more`` says so."""
+        """Run the chains, wherever ``run_chains`` does."""
         tune, draws, chains = settings["tune"], settings["draws"], settings["chains"]
         layout = build_layout(
             cascades, background=self.background, max_candidates=self.max_candidates
@@ -217,11 +219,8 @@ class CoupledHDP:
         )
         starts = [_chains.Start(child) for child in np.random.SeedSequence(seed).spawn(chains)]
         show = sys.stderr.isatty() if progress is None else progress
-        run_chains = run_sharded_chains if "shards" in more else _chains.run_chains
         with _chains.Progress(chains * schedule.sweeps, show) as bar:
-            records, interrupted = run_chains(
-                layout, model, schedule, starts, n_jobs=n_jobs, progress=bar, **more
-            )
+            records, interrupted = run_chains(layout, model, schedule, starts, progress=bar)
         settings["interrupted"] = interrupted
         records = _same_length(records) if interrupted else records
         return collect(cascades, layout, model, records, settings, seed)
@@ -293,16 +292,27 @@ def check_sampling(
 
 
 def _check_shards(
-    model: Model, shards: int | None, client: Any, checkpoint: Any, cascades: Cascades
+    model: Model, shards: int, client: Any, checkpoint: Any, cascades: Cascades
 ) -> int:
     """Number of shards of a chain, once all settings are known to go with it."""
     n_shards = check_shardable(model, shards, client)
     if checkpoint is not None:
         raise ValueError(
-            "checkpoint must be None with shards or client; got a folder: chains in shards keep "
-            "none, though a cluster survives the loss of workers"
+            "checkpoint must be None with shards; got a folder: chains in shards keep none, though "
+            "a cluster survives the loss of workers"
         )
     return min(n_shards, cascades.n_nodes)
+
+
+def _runner(
+    shards: int | None, client: Any, n_jobs: int, checkpoints: list[Checkpoint] | None
+) -> Callable[..., tuple[list[_chains.Record], bool]]:
+    """Function that runs chains where they are to run."""
+    if shards is not None:
+        return partial(run_sharded_chains, n_jobs=n_jobs, shards=shards, client=client)
+    if client is not None:
+        return partial(run_remote_chains, client=client, checkpoints=checkpoints)
+    return partial(_chains.run_chains, n_jobs=n_jobs, checkpoints=checkpoints)
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

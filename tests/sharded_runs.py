@@ -1,4 +1,4 @@
-"""Small runs in shards, for tests that compare their bytes."""
+"""Small runs in shards or on workers, for tests that compare their bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cascadenet.cascades import Cascades
 from cascadenet.delays import get_delay
 from cascadenet.inference.chains import Progress, Record, Schedule, Start
 from cascadenet.inference.dynamics.memory import Carried
-from cascadenet.inference.layout import build_layout
+from cascadenet.inference.layout import Layout, build_layout
 from cascadenet.inference.sampler import Model
 from cascadenet.inference.sharded.run import run_sharded_chains
 
@@ -50,20 +50,31 @@ def run(
     **settings: Any,
 ) -> list[Record]:
     """Records of a run; ``settings``: of the model, over those of its kind."""
-    given = KINDS.get(kind, {"delay": kind})
-    model = dataclasses.replace(Model(**(given | {"delay": get_delay(given["delay"])})), **settings)
-    layout = build_layout(cascades, background=model.background, max_candidates=5)
     records, _ = run_sharded_chains(
-        layout,
-        model,
-        schedule or Schedule(TUNE, DRAWS, 3, 2),
-        [Start(child, carried) for child in np.random.SeedSequence(start).spawn(n_chains)],
+        *problem(cascades, kind, n_chains, start, schedule, carried, **settings),
         shards=shards,
         client=client,
         n_jobs=n_jobs,
         progress=progress or Progress(1, show=False),
     )
     return records
+
+
+def problem(
+    cascades: Cascades,
+    kind: str,
+    n_chains: int = 2,
+    start: int = 0,
+    schedule: Schedule | None = None,
+    carried: Carried | None = None,
+    **settings: Any,
+) -> tuple[Layout, Model, Schedule, list[Start]]:
+    """What all ways of running chains have in common; ``settings``: see `run`."""
+    given = KINDS.get(kind, {"delay": kind})
+    model = dataclasses.replace(Model(**(given | {"delay": get_delay(given["delay"])})), **settings)
+    layout = build_layout(cascades, background=model.background, max_candidates=5)
+    starts = [Start(child, carried) for child in np.random.SeedSequence(start).spawn(n_chains)]
+    return layout, model, schedule or Schedule(TUNE, DRAWS, 3, 2), starts
 
 
 def flat(value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Shards on a Dask cluster: the bytes of a run in one process, even if workers die meanwhile.
+"""Chains on a Dask cluster, whole or in shards: the bytes of one process, even if workers die.
 
 Clusters listen on the loopback interface only and have no dashboard.
 """
@@ -19,13 +19,15 @@ import pytest
 
 from cascadenet.cascades import Cascades
 from cascadenet.delays import get_delay
-from cascadenet.inference.chains import Progress, Record, Schedule
+from cascadenet.inference import remote
+from cascadenet.inference.chains import Progress, Record, Schedule, run_chains
 from cascadenet.inference.layout import build_layout
+from cascadenet.inference.remote import run_remote_chains
 from cascadenet.inference.sampler import Model
 from cascadenet.inference.sharded import cluster as clusters
 from cascadenet.inference.sharded.hosts import Plan
 from cascadenet.inference.sharded.pieces import shard_bounds
-from tests.sharded_runs import KINDS, run, same, some_cascades
+from tests.sharded_runs import KINDS, problem, run, same, some_cascades
 
 distributed = pytest.importorskip("distributed", reason="needs the extra dask: distributed")
 dask = pytest.importorskip("dask", reason="needs the extra dask: distributed")
@@ -99,17 +101,17 @@ class Killer(Progress):
     def __init__(self, client: Any, sweeps: set[int]) -> None:
         super().__init__(1, show=False)
         self.pids = client.run(os.getpid)
-        self.client, self.sweeps, self.done, self.killed = client, sweeps, 0, []
+        self.client, self.sweeps, self.done, self.killed = client, sorted(sweeps), 0, []
         self._counting = threading.Lock()
 
     def step(self, sweeps: int = 1) -> None:
         with self._counting:
             self.done += sweeps
-            due = self.done in self.sweeps
-        if due:
-            address, pid = sorted(self.pids.items())[len(self.killed)]
-            self.killed.append(address)
-            os.kill(pid, signal.SIGKILL)
+            if self.sweeps and self.done >= self.sweeps[0]:
+                del self.sweeps[0]
+                address, pid = sorted(self.pids.items())[len(self.killed)]
+                self.killed.append(address)
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("every", [4, 1000], ids=["snapshots", "from the start"])
@@ -138,6 +140,31 @@ def test_killed_workers(
     assert len(built) >= 2 * 2 + 2 * 2  # two groups of two chains, and what was lost again
     assert not set(killer.killed) & set(client.nthreads())
     assert same(found, reference["survival"])
+
+
+@pytest.mark.parametrize("kind", ["survival", "background", "tree"])
+def test_whole_chains(data: Cascades, client: Any, kind: str) -> None:
+    settings = {"likelihood": "tree"} if kind == "tree" else {}
+    given = problem(data, "weibull" if kind == "tree" else kind, schedule=LONG, **settings)
+    found, _ = run_remote_chains(*given, client=client, progress=Progress(1, show=False))
+    assert same(found, run_chains(*given, n_jobs=1, progress=Progress(1, show=False))[0])
+
+
+@pytest.mark.parametrize("every", [0.0, 1e9], ids=["fetched", "from the start"])
+def test_whole_chains_of_killed_workers(
+    data: Cascades, client: Any, monkeypatch: pytest.MonkeyPatch, every: float
+) -> None:
+    """Both die, one after the other; data and states go to those that come in their place."""
+    for name, value in {"SEGMENT": 1e-6, "FETCH_EVERY": every, "POLL": 0.1}.items():
+        monkeypatch.setattr(remote, name, value)
+    client.wait_for_workers(2)
+    killer = Killer(client, {6, 35})
+    given = problem(data, "survival", n_chains=3, schedule=LONG)
+    found, _ = run_remote_chains(*given, client=client, progress=killer)
+    assert len(killer.killed) == 2
+    assert not set(killer.killed) & set(client.nthreads())
+    assert same(found, run_chains(*given, n_jobs=1, progress=Progress(1, show=False))[0])
+    assert killer.done == 3 * LONG.sweeps
 
 
 class Roll:

@@ -187,7 +187,7 @@ def test_target_is_the_sum_over_all_pairs(seed, number):
 
 
 def test_sums_that_are_kept_are_those_of_the_present(seed):
-    """After every update of every kind of model; and what depends on shapes, where these are new."""
+    """After every update of every kind of model; what depends on shapes, where these are new."""
     for number, (model, limit) in enumerate(every_model()):
         if model.likelihood != "survival":
             continue

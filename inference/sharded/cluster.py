@@ -86,6 +86,29 @@ def connect(address: str) -> Any:
         ) from None
 
 
+def send(client: Any, content: Any, address: str) -> Any:
+    """Future of data put on one worker, without a detour where that is possible."""
+    given = {"workers": [address], "hash": False, "timeout": 5.0}
+    try:
+        return client.scatter(Cargo(content), direct=True, **given)
+    except (OSError, TimeoutError):
+        if address not in client.nthreads():
+            raise
+        return client.scatter(Cargo(content), direct=False, **given)
+
+
+def wait_for_workers(client: Any) -> list[str]:
+    """Addresses of a cluster's workers, of which there must be one before long."""
+    end = time.monotonic() + PATIENCE
+    while not (found := sorted(client.nthreads())):
+        if time.monotonic() > end:
+            raise RuntimeError(
+                f"client has no workers; expected at least one within {PATIENCE:.0f} seconds"
+            )
+        time.sleep(POLL)
+    return found
+
+
 class StaleShards(RuntimeError):
     """A worker holds shards in another state than the coordinator believes."""
 
@@ -162,7 +185,7 @@ class Cluster:
     def __init__(self, client: Any, plan: Plan) -> None:
         self.client, self.plan = client, plan
         self.light = replace(plan, layout=None)  # what workers get of it
-        addresses = self._wait_for_workers()
+        addresses = wait_for_workers(client)
         ends = np.linspace(0, plan.n_shards, min(len(addresses), plan.n_shards) + 1).astype(int)
         self.groups = [range(a, b) for a, b in pairwise(ends.tolist())]
         self.addresses = addresses[: len(self.groups)]
@@ -183,28 +206,18 @@ class Cluster:
         """Threads of each worker."""
         return dict(self.client.nthreads())
 
-    def send(self, content: Any, address: str) -> Any:
-        """Future of data put on one worker, without a detour where that is possible."""
-        given = {"workers": [address], "hash": False, "timeout": 5.0}
-        try:
-            return self.client.scatter(Cargo(content), direct=True, **given)
-        except (OSError, TimeoutError):
-            if address not in self.alive():
-                raise
-            return self.client.scatter(Cargo(content), direct=False, **given)
-
     def pieces(self, group: int, address: str) -> Any:
         """Future of the layouts of a group on a worker; all chains share them."""
         with self._lock:
             known = self._pieces.get(group)
             if known is None or known[0] != address or known[1].status != "finished":
                 layouts = [self.plan.piece(shard) for shard in self.groups[group]]
-                known = self._pieces[group] = (address, self.send(layouts, address))
+                known = self._pieces[group] = (address, send(self.client, layouts, address))
             return known[1]
 
     def move(self, group: int, lost: str) -> str:
         """Where a group goes on that was on a lost worker; all chains agree."""
-        alive = self._wait_for_workers()
+        alive = wait_for_workers(self.client)
         with self._lock:
             if self.addresses[group] == lost:
                 loads = {address: self.addresses.count(address) for address in alive}
@@ -219,16 +232,6 @@ class Cluster:
                 busiest = max(self.addresses, key=self.addresses.count)
                 if self.addresses.count(busiest) > 1:
                     self.addresses[self.addresses.index(busiest)] = idle
-
-    def _wait_for_workers(self) -> list[str]:
-        end = time.monotonic() + PATIENCE
-        while not (found := sorted(self.alive())):
-            if time.monotonic() > end:
-                raise RuntimeError(
-                    f"client has no workers; expected at least one within {PATIENCE:.0f} seconds"
-                )
-            time.sleep(POLL)
-        return found
 
 
 @dataclass
@@ -305,7 +308,7 @@ class ClusterHosts:
                 shards,
                 cluster.pieces(group, address),
                 self.seed,
-                cluster.send((self._version, snapshots, log), address),
+                send(cluster.client, (self._version, snapshots, log), address),
                 cluster.alive().get(address, 1),
                 workers=[address],
                 allow_other_workers=False,

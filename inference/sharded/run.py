@@ -11,13 +11,13 @@ import numpy as np
 
 from cascadenet.inference.chains import Progress, Record, Schedule, Start, run_together
 from cascadenet.inference.layout import Layout
+from cascadenet.inference.remote import check_client
 from cascadenet.inference.sampler import Model
 from cascadenet.inference.sharded.coordinator import Coordinator
 from cascadenet.inference.sharded.hosts import Hosts, LocalHosts, Plan, TravellingHosts
 from cascadenet.inference.sharded.pieces import shard_bounds
 from cascadenet.inference.sharded.shard import Shard
 
-SHARDS = 8  # unless the user says otherwise
 Opener = Callable[[np.random.SeedSequence], Hosts]
 
 
@@ -27,7 +27,7 @@ def run_sharded_chains(
     schedule: Schedule,
     starts: Sequence[Start],
     *,
-    shards: int | None = None,
+    shards: int,
     client: Any = None,
     n_jobs: int,
     progress: Progress,
@@ -46,8 +46,8 @@ def run_sharded_chains(
     schedule : Schedule
     starts : sequence of Start
         Seeds only: what earlier intervals of time left cannot be sharded.
-    shards : int, optional
-        Number of shards of a chain, at most one a node; 8 by default.
+    shards : int
+        Number of shards of a chain, at most one a node.
     client : dask.distributed.Client or other object with a method ``submit``, optional
         Where shards live: on a cluster's workers; in the threads of a `ThreadPoolExecutor`; with
         any other executor, shards travel to a worker and back with every task.
@@ -85,27 +85,19 @@ def run_sharded_chains(
         return run_together(pool, tasks, progress), progress.stopped
 
 
-def check_shardable(model: Model, shards: int | None, client: Any) -> int:
+def check_shardable(model: Model, shards: int, client: Any) -> int:
     """Number of shards asked for; raises as `run_sharded_chains` does unless that can be done."""
-    if shards is not None and (
-        isinstance(shards, bool) or not isinstance(shards, (int, np.integer)) or shards < 1
-    ):
+    if isinstance(shards, bool) or not isinstance(shards, (int, np.integer)) or shards < 1:
         raise ValueError(f"shards must be an integer of at least 1; got {shards!r}")
-    if client is not None and not callable(getattr(client, "submit", None)):
-        raise TypeError(
-            "client must have a method submit, such as dask.distributed.Client; got "
-            f"{type(client).__name__}"
-        )
+    check_client(client)
     if model.likelihood != "survival":
         raise ValueError(
-            f"shards and client need likelihood='survival'; got {model.likelihood!r}, whose chains "
-            "are run whole"
+            f"shards need likelihood='survival'; got {model.likelihood!r}, whose chains are run "
+            "whole"
         )
     if model.switch:
-        raise ValueError(
-            "shards and client need a network that does not change; got one with memories"
-        )
-    return SHARDS if shards is None else int(shards)
+        raise ValueError("shards need a network that does not change; got one with memories")
+    return int(shards)
 
 
 def _places(
