@@ -35,7 +35,7 @@ from cascadenet.inference.sharded.cluster import (
     wait_for_workers,
 )
 
-SEGMENT = 5.0  # seconds that a task should take
+SEGMENT = 10.0  # seconds that a task should take, many times what putting a state away does
 FIRST = 2  # sweeps of the first task, which may have to wait for the compiler
 FETCH_EVERY = 60.0  # seconds between two states of a chain that are fetched
 
@@ -144,7 +144,8 @@ def _drive(
     while done < total and not (progress.stopped and reached == done):
         try:
             if reached < total and not progress.stopped:
-                sweeps = min(sweeps, total - reached)
+                if 2 * (total - reached) < 3 * sweeps:
+                    sweeps = total - reached
                 began = time.monotonic()
                 there = workers.run(number, task, there, sweeps)
                 reached += sweeps
