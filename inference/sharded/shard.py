@@ -17,9 +17,10 @@ from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.sampler import Model, State
 from cascadenet.inference.sharded.pieces import Piece
 
-# Pairs whose intermediate values fit in a processor's cache; and are small enough for the allocator
-# to have them ready: in Dask's workers it asks the system anew for each array of 128 kB and more.
-BLOCK = 1 << 13
+# Pairs whose intermediate values fit in a processor's cache, and enough of them that threads do not
+# wait for each other at every step. Room for them is kept: in Dask's workers an allocator asks the
+# system anew for each array of 128 kB and more.
+BLOCK = 1 << 15
 # State of a shard that follows from the rest, from its layout or from the coordinator's.
 DERIVED = {"parent", "n_pair", "shape", "rate", "exposure", "node_full", "cand_weight"}
 DERIVED |= {"beta", "weight", "sender", "receiver", "eta", "sent", "received", "kept", "log_step"}
@@ -125,6 +126,7 @@ class Shard:
         self.network: Network | None = None
         self.state: State
         self.record: chains.Record
+        self._scratch = np.empty((3, BLOCK))
         self._pending: tuple[np.ndarray, ...] = ()  # a delay proposal and its exposures
 
     def apply(self, orders: Sequence[Order]) -> list[Any]:
@@ -255,7 +257,9 @@ class Shard:
         shape, moments = state.shape[self._edges], np.zeros(2)
         for start in range(0, shape.size, BLOCK):
             block = shape[start : start + BLOCK]
-            moments += block.sum(), (block * np.log(block)).sum()
+            product = np.log(block, out=self._scratch[0, : block.size])
+            product *= block
+            moments += block.sum(), product.sum()
         sums = self.sums([state.b], [1.0], [state.background_rate])
         if self.layout.background:
             n, own = state.n_pair[self._ground_pairs], self.model.background_shape
@@ -319,14 +323,14 @@ class Shard:
         if self.edge_pairs is not None:  # the background's pairs, of source -1, add nothing
             shape = np.where(source >= 0, shape, 0.0)
         total = np.zeros(len(b))
-        for start in range(0, source.size, BLOCK):
+        for start in range(0, source.size if len(b) else 0, BLOCK):
             block = slice(start, start + BLOCK)
-            full, own, r = node_full[source[block]], exposure[block], shape[block]
+            own, r = exposure[block], shape[block]
+            full, ratio, under = self._scratch[:, : own.size]
+            np.take(node_full, source[block], out=full, mode="clip")
             for i, value in enumerate(b):
-                ratio = full + value
-                ratio /= own + value
-                np.log(ratio, out=ratio)
-                ratio *= r
+                np.divide(np.add(full, value, ratio), np.add(own, value, under), ratio)
+                np.multiply(np.log(ratio, ratio), r, ratio)
                 total[i] += ratio.sum()
         return total
 
