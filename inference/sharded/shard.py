@@ -126,7 +126,7 @@ class Shard:
         self.network: Network | None = None
         self.state: State
         self.record: chains.Record
-        self._scratch = np.empty((3, BLOCK))
+        self._scratch, self._index = np.empty((3, BLOCK)), np.empty(BLOCK, np.intp)
         self._pending: tuple[np.ndarray, ...] = ()  # a delay proposal and its exposures
 
     def apply(self, orders: Sequence[Order]) -> list[Any]:
@@ -327,7 +327,9 @@ class Shard:
             block = slice(start, start + BLOCK)
             own, r = exposure[block], shape[block]
             full, ratio, under = self._scratch[:, : own.size]
-            np.take(node_full, source[block], out=full, mode="clip")
+            index = self._index[: own.size]
+            index[:] = source[block]
+            np.take(node_full, index, out=full, mode="clip")
             for i, value in enumerate(b):
                 np.divide(np.add(full, value, ratio), np.add(own, value, under), ratio)
                 np.multiply(np.log(ratio, ratio), r, ratio)
