@@ -26,18 +26,12 @@ from cascadenet.inference.chains import (
 from cascadenet.inference.checkpoint import Checkpoint, dump, load
 from cascadenet.inference.layout import Layout
 from cascadenet.inference.sampler import Model
-from cascadenet.inference.sharded.cluster import (
-    MOVES,
-    PATIENCE,
-    POLL,
-    Cargo,
-    send,
-    wait_for_workers,
-)
+from cascadenet.inference.sharded.cluster import MOVES, POLL, Cargo, send, wait_for_workers
 
 SEGMENT = 10.0  # seconds that a task should take, many times what putting a state away does
 FIRST = 2  # sweeps of the first task, which may have to wait for the compiler
 FETCH_EVERY = 60.0  # seconds between two states of a chain that are fetched
+LONGEST_FETCH = 600.0  # seconds after which a state is given up
 
 
 @dataclass(frozen=True)
@@ -150,7 +144,7 @@ def _drive(
                 there = workers.run(number, task, there, sweeps)
                 reached += sweeps
                 progress.step(sweeps)
-                pace = sweeps / max(time.monotonic() - began, 1e-3)
+                pace = sweeps * workers.queue(number) / max(time.monotonic() - began, 1e-3)
                 sweeps = min(max(int(pace * SEGMENT), 1), 4 * sweeps)
             due = checkpoint is not None and checkpoint.due()
             due = due or time.monotonic() - fetched >= FETCH_EVERY
@@ -196,6 +190,10 @@ class Workers:
         """A state, brought here."""
         return state
 
+    def queue(self, number: int) -> float:
+        """How many times the work of a task it takes until it is done, others being before it."""
+        return 1.0
+
 
 class DaskWorkers(Workers):
     """A Dask cluster: data go to its workers once, and states stay there until they are fetched.
@@ -232,10 +230,19 @@ class DaskWorkers(Workers):
 
     def fetch(self, state: Any) -> bytes:
         """See `Workers.fetch`; raises `Lost`."""
+        from distributed import KilledWorker
+
         try:
-            return state.result(timeout=PATIENCE).content
-        except (OSError, TimeoutError, CancelledError):
+            return state.result(timeout=LONGEST_FETCH).content
+        except (OSError, TimeoutError, CancelledError, KilledWorker):
             raise Lost from None
+
+    def queue(self, number: int) -> float:
+        """See `Workers.queue`."""
+        with self._lock:
+            address = self._seats[number]
+            chains = list(self._seats.values()).count(address)
+        return max(chains / self.client.nthreads().get(address, 1), 1.0)
 
     def _seat(self, number: int) -> str:
         """Address of a chain's worker, another where the old one is lost."""

@@ -201,6 +201,18 @@ def test_groups_are_spread(data: Cascades) -> None:
     assert cluster.addresses == settled
 
 
+def test_chains_are_spread(data: Cascades) -> None:
+    """And stay where they are until their worker is lost."""
+    client = Roll("a", "b")
+    workers = remote.DaskWorkers(client, build_layout(data))
+    assert [workers._seat(chain) for chain in range(3)] == ["a", "b", "a"]
+    assert [workers.queue(chain) for chain in range(3)] == [2.0, 1.0, 2.0]
+    client.addresses = ("b", "c")
+    assert [workers._seat(chain) for chain in (2, 1, 0)] == ["c", "b", "b"]
+    client.addresses = ("a", "b", "c")
+    assert [workers._seat(chain) for chain in range(3)] == ["b", "b", "c"]
+
+
 def test_stale_shards_are_noticed(data: Cascades, client: Any) -> None:
     """A message too many or too few is an error, not another chain."""
     resident = object.__new__(clusters.Resident)

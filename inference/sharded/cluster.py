@@ -87,13 +87,21 @@ def connect(address: str) -> Any:
 
 
 def send(client: Any, content: Any, address: str) -> Any:
-    """Future of data put on one worker, without a detour where that is possible."""
+    """Future of data put on one worker, without a detour where that is possible.
+
+    Raises
+    ------
+    OSError
+        The worker is gone.
+    TimeoutError
+        It does not answer.
+    """
     given = {"workers": [address], "hash": False, "timeout": 5.0}
     try:
         return client.scatter(Cargo(content), direct=True, **given)
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, ValueError):  # the last where none of the workers is known
         if address not in client.nthreads():
-            raise
+            raise OSError(f"the worker {address} is gone") from None
         return client.scatter(Cargo(content), direct=False, **given)
 
 
