@@ -7,9 +7,10 @@ the last state that has been fetched, with the same bytes.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,6 @@ from cascadenet.inference.sharded.cluster import MOVES, POLL, Cargo, send, wait_
 SEGMENT = 10.0  # seconds that a task should take, many times what putting a state away does
 FIRST = 2  # sweeps of the first task, which may have to wait for the compiler
 FETCH_EVERY = 60.0  # seconds between two states of a chain that are fetched
-LONGEST_FETCH = 600.0  # seconds after which a state is given up
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _drive(
             due = checkpoint is not None and checkpoint.due()
             due = due or time.monotonic() - fetched >= FETCH_EVERY
             if due or reached == total or progress.stopped:
-                here = workers.fetch(there)
+                here = workers.fetch(number, there)
                 done, fetched, losses = reached, time.monotonic(), 0
                 if checkpoint is not None:
                     checkpoint.save(here)
@@ -186,8 +186,8 @@ class Workers:
         """State of a chain so many sweeps after another, once it is there, to be fetched."""
         return self.client.submit(task, Cargo(self.layout), state, sweeps).result()
 
-    def fetch(self, state: Any) -> bytes:
-        """A state, brought here."""
+    def fetch(self, number: int, state: Any) -> bytes:
+        """The state that a chain has reached, brought here."""
         return state
 
     def queue(self, number: int) -> float:
@@ -228,12 +228,20 @@ class DaskWorkers(Workers):
         self._wait(future, address)
         return future
 
-    def fetch(self, state: Any) -> bytes:
+    def fetch(self, number: int, state: Any) -> bytes:
         """See `Workers.fetch`; raises `Lost`."""
         from distributed import KilledWorker
 
+        # however long it takes: but once its worker is gone, Dask would wait for that for ever
+        transfer = asyncio.run_coroutine_threadsafe(
+            self.client.gather(state, asynchronous=True), self.client.loop.asyncio_loop
+        )
+        while not wait([transfer], POLL).done:
+            if self._seats[number] not in self.client.nthreads():
+                transfer.cancel()
+                raise Lost
         try:
-            return state.result(timeout=LONGEST_FETCH).content
+            return transfer.result().content
         except (OSError, TimeoutError, CancelledError, KilledWorker):
             raise Lost from None
 
