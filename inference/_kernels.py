@@ -142,6 +142,14 @@ def _rows_of_four(tile, weight, size, rows):
             d[u] = d[u] + d0 * s0 + d1 * s1 + d2 * s2 + d3 * s3
 
 
+@kernel
+def add_by_source(pair_source, values, sums):
+    """Add the values of pairs (P,) to sums over sources (N,), the background's left out. O(P)."""
+    for p in range(pair_source.size):
+        if pair_source[p] >= 0:
+            sums[pair_source[p]] += values[p]
+
+
 # ---------------------------------------------------------------------- tables, tokens, communities
 
 
@@ -466,22 +474,15 @@ def split_or_merge(anchors, label, log_labels, ends, law, uniform, log_uniform, 
 
 
 @kernel
-def accumulate(shape, rate, n_pair, unit, hits, n_sum, mean_sum, square_sum, mean_hit, square_hit):
+def accumulate(shape, rate, more, n_pair, unit, mean_sum, square_sum):
     """Add one draw to the running sums of the listed pairs. O(P).
 
-    The rate given the draw is Gamma(s = shape + n, rate): mean s/rate, second moment
-    (s^2 + s)/rate^2, both in units of ``unit``; ``*_hit`` collect only draws in which the pair
-    carried an infection. Writes the last six arrays (P,).
+    The rate given the draw is Gamma(s = shape + n, rate + more): mean and second moment of it, in
+    units of ``unit``. Writes the last two arrays (P,).
     """
     for p in range(shape.size):
         s = shape[p] + n_pair[p]
-        scale = unit / rate[p]
+        scale = unit / (rate[p] + more)
         mean = s * scale
-        square = mean * (mean + scale)
         mean_sum[p] += mean
-        square_sum[p] += square
-        if n_pair[p] > 0:
-            hits[p] += 1
-            n_sum[p] += n_pair[p]
-            mean_hit[p] += mean
-            square_hit[p] += square
+        square_sum[p] += mean * (mean + scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -65,29 +65,25 @@ class Start:
 
 
 class Record:
-    """Running sums over the draws of one chain, its scalars and thinned networks."""
+    """Running sums over the draws of one chain, its scalars and thinned networks.
 
-    arrays = (
-        "hits",
-        "n_sum",
-        "mean_sum",
-        "square_sum",
-        "mean_hit",
-        "square_hit",
-        "exposure_sum",
-        "full_sum",
-        "kept_sum",
-    )
+    Sums over the draws in which a pair carried an infection are kept for pairs that ever did.
+    """
+
+    arrays = ("mean_sum", "square_sum", "exposure_sum", "full_sum", "kept_sum")
+    used_arrays = ("used", "hits", "n_sum", "mean_hit", "square_hit")
 
     def __init__(self, chain: Chain, schedule: Schedule) -> None:
         n_pairs = chain.layout.n_pairs
         self.draws = 0
-        self.hits = np.zeros(n_pairs, np.int32)
-        self.n_sum = np.zeros(n_pairs, np.int64)
         self.mean_sum = np.zeros(n_pairs)
         self.square_sum = np.zeros(n_pairs)
-        self.mean_hit = np.zeros(n_pairs)
-        self.square_hit = np.zeros(n_pairs)
+        self.used = np.zeros(0, np.int32)  # pairs that ever carried an infection, as they came
+        self.hits = np.zeros(0, np.int32)
+        self.n_sum = np.zeros(0, np.int64)
+        self.mean_hit, self.square_hit = np.zeros((2, 0))
+        self._n_used = 0  # there is room for more of them
+        self._slot = np.full(n_pairs, -1, np.int32)  # where they stand
         self.exposure_sum = np.zeros(n_pairs if chain.model.delay.parameters else 0)
         self.full_sum = np.zeros(chain.layout.n_nodes)
         self.kept_sum = np.zeros(chain.state.kept.shape, np.int64)
@@ -97,13 +93,15 @@ class Record:
         self.networks: list[dict[str, np.ndarray]] = []
         self.last: State | None = None  # of a chain that is to go on in another interval
 
+    @property
+    def n_pairs(self) -> int:
+        """Number of listed pairs."""
+        return self._slot.size
+
     def add(self, chain: Chain, schedule: Schedule) -> None:
         """Record the chain's current state as one draw."""
         state = chain.state
-        if chain.model.likelihood == "tree":
-            self._add_weights(state)
-        else:
-            self._add_rates(chain)
+        self.add_pairs(chain)
         if self.exposure_sum.size:
             self.exposure_sum += state.exposure
         self.full_sum += state.node_full
@@ -114,40 +112,70 @@ class Record:
             self.networks.append(_network(chain))
         self.draws += 1
 
-    def _add_rates(self, chain: Chain) -> None:
+    def add_pairs(self, chain: Chain) -> None:
+        """Add the present rates and transmissions of the listed pairs.
+
+        Under the tree likelihood the weights p stand where rates do otherwise.
+        """
+        state = chain.state
+        used = np.flatnonzero(state.n_pair > 0)
+        if chain.model.likelihood == "tree":
+            mean, square = state.shape[used], state.shape[used] ** 2
+            self.mean_sum += state.shape
+            self.square_sum += state.shape**2
+        else:
+            mean, square = self._add_rates(chain, used)
+        slot = self._slots(used)
+        self.hits[slot] += 1
+        self.n_sum[slot] += state.n_pair[used]
+        self.mean_hit[slot] += mean
+        self.square_hit[slot] += square
+
+    def _add_rates(self, chain: Chain, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Add moments of all rates; those of some pairs."""
         state, layout, unit = chain.state, chain.layout, rate_unit(chain)
-        rate = state.rate
+        rate, more = rates.rate_parts(chain)
         if layout.background:  # a hazard per time, whatever the unit of the pairs' rates
             rate = rate.copy()
             rate[layout.pair_ptr[:-1]] *= unit * layout.unit
-        _kernels.accumulate(
-            rates.gamma_shape(chain),
-            rate,
-            state.n_pair,
-            unit,
-            self.hits,
-            self.n_sum,
-            self.mean_sum,
-            self.square_sum,
-            self.mean_hit,
-            self.square_hit,
-        )
+        shape = rates.gamma_shape(chain)
+        _kernels.accumulate(shape, rate, more, state.n_pair, unit, self.mean_sum, self.square_sum)
+        scale = unit / (rate[used] + more)
+        mean = (shape[used] + state.n_pair[used]) * scale
+        return mean, mean * (mean + scale)
 
-    def _add_weights(self, state: State) -> None:
-        """Under the tree likelihood the weights p stand where rates do otherwise."""
-        used = state.n_pair > 0
-        self.hits += used
-        self.n_sum += state.n_pair
-        for power, total, hit in (
-            (1, self.mean_sum, self.mean_hit),
-            (2, self.square_sum, self.square_hit),
-        ):
-            value = state.shape**power
-            total += value
-            hit += used * value
+    def _slots(self, pairs: np.ndarray) -> np.ndarray:
+        """Where pairs stand among those that carried an infection, new ones behind the others."""
+        new = pairs[self._slot[pairs] < 0]
+        begin, end = self._n_used, self._n_used + new.size
+        if end > self.used.size:
+            for name in self.used_arrays:
+                old = getattr(self, name)
+                grown = np.zeros(max(end, 2 * old.size), old.dtype)
+                grown[:begin] = old[:begin]
+                setattr(self, name, grown)
+        self._slot[new] = np.arange(begin, end)
+        self.used[begin:end] = new
+        self._n_used = end
+        return self._slot[pairs]
+
+    def sums(self) -> dict[str, np.ndarray]:
+        """All running sums, as `put` takes them."""
+        found = {name: getattr(self, name) for name in self.arrays}
+        return found | {name: getattr(self, name)[: self._n_used] for name in self.used_arrays}
+
+    def put(self, sums: Mapping[str, np.ndarray]) -> None:
+        """Go on from running sums."""
+        for name in (*self.arrays, *self.used_arrays):
+            setattr(self, name, sums[name])
+        self._n_used = self.used.size
+        self._slot = np.full(self.mean_sum.size, -1, np.int32)
+        self._slot[self.used] = np.arange(self._n_used)
 
     def truncate(self) -> None:
-        """Drop what an interrupted chain has not drawn."""
+        """Drop what an interrupted chain has not drawn, and room that is not needed."""
+        for name in self.used_arrays:
+            setattr(self, name, getattr(self, name)[: self._n_used])
         self.scalars = {name: values[: self.draws] for name, values in self.scalars.items()}
 
 
@@ -233,12 +261,20 @@ def scalar_values(chain: Chain) -> dict[str, float]:
         values["alpha"], values["tau"], values["gamma"] = state.alpha, state.tau, state.gamma
         values["n_communities"] = float(np.count_nonzero(state.eta[1:]))
         values["null_share"] = float(state.weight[0])
-        shape = state.shape if chain.edge_pairs is None else state.shape[chain.edge_pairs]
-        mass = shape.sum()
-        values["entropy"] = 0.0
-        if shape.size:
-            values["entropy"] = float(np.log(mass) - (shape * np.log(shape)).sum() / mass)
+        values["entropy"] = _entropy(chain)
     return values
+
+
+def _entropy(chain: Chain) -> float:
+    """Entropy of the network's distribution over the listed pairs of nodes."""
+    mass = by_log = 0.0
+    for block in rates.blocks(chain.layout.n_pairs):
+        shape = chain.state.shape[block]
+        if chain.edge_pairs is not None:
+            shape = shape[chain.layout.pair_source[block] >= 0]
+        mass += shape.sum()
+        by_log += (shape * np.log(shape)).sum()
+    return float(np.log(mass) - by_log / mass) if mass > 0.0 else 0.0
 
 
 def log_joint(chain: Chain) -> float:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cascadenet.inference.sampler import Chain
 
 MAGIC = b"cascadenet checkpoint\n"
-FORMAT = 1
+FORMAT = 2
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -127,8 +127,8 @@ def dump(chain: Chain, record: Record, run: dict[str, Any]) -> bytes:
             arrays[f"state_{field.name}"] = value
         else:
             meta["state"][field.name] = value
-    for name in record.arrays:
-        arrays[f"record_{name}"] = getattr(record, name)
+    for name, value in record.sums().items():
+        arrays[f"record_{name}"] = value
     for i, values in enumerate(record.scalars.values()):
         arrays[f"scalar_{i}"] = values
     for i, network in enumerate(record.networks):
@@ -160,8 +160,8 @@ def _restore(chain: Chain, record: Record, meta: dict[str, Any], file: Any) -> N
     chain.n_sweeps = meta["n_sweeps"]
     chain.rng.bit_generator.state = meta["rng"]
     record.draws = meta["draws"]
-    for name in record.arrays:
-        setattr(record, name, file[f"record_{name}"])
+    names = (*record.arrays, *record.used_arrays)
+    record.put({name: file[f"record_{name}"] for name in names})
     chain.carried.use(chain.state.kept)
     record.scalars = {name: file[f"scalar_{i}"] for i, name in enumerate(meta["scalars"])}
     record.networks = [

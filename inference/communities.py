@@ -145,7 +145,7 @@ def draw_tokens(chain: Chain) -> None:
     else:
         tables = _new_tables(chain, used)
     sender = np.repeat(layout.pair_source[used], tables)
-    receiver = np.repeat(layout.pair_child[used], tables)
+    receiver = np.repeat(layout.children_of(used), tables)
     state.n_real = sender.size
     community = np.empty(sender.size, np.int32)
     _kernels.draw_communities(
@@ -402,7 +402,8 @@ def _network_mass(chain: Chain) -> float:
     )
     edges = chain.edge_pairs if chain.edge_pairs is not None else slice(None)
     mass = (p * np.log1p(state.exposure / prior_rate(chain, state.b)))[edges].sum()
-    listed = np.bincount(layout.pair_source[edges], weights=p[edges], minlength=known)
+    listed = np.zeros(known)
+    _kernels.add_by_source(layout.pair_source, p, listed)
     reach = state.receiver[:known].sum(axis=0) - state.receiver[:known]
     outward = (state.weighted_sender[:known] * reach).sum(axis=1)
     node_prior = state.b + chain.carried.node_exposure

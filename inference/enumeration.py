@@ -346,7 +346,7 @@ def proposed_besides(chain: Chain, data: Infections) -> list[list[float]]:
     Relative to the largest hazard of an infection, as the sampler has all of them.
     """
     share, _, factor = parents.proposal_odds(chain)
-    ratio = rates.gamma_shape(chain) / chain.state.rate
+    ratio = rates.gamma_shape(chain) / rates.collapsed_rate(chain)
     ground = ratio[chain.layout.pair_ptr[:-1]] if chain.layout.background else np.empty(0)
     return [
         [max(h) * float(factor[v] * share[u] if u >= 0 else ground[v]) for u, v in sources]

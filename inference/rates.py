@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import gammaln
 
+from cascadenet.inference import _kernels
 from cascadenet.inference.dynamics.memory import take
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 SMALLEST_SHARE = 1e-12  # of memories in force, and of those not; keeps their odds finite
 TARGET_ACCEPTANCE = 0.44  # of one-dimensional random walks
 FLAT_SUMS = 3  # values of b that a sweep compares
+BLOCK = 1 << 15  # pairs whose intermediate values stay in the cache
 
 
 @dataclass
@@ -42,9 +44,30 @@ def gamma_shape(chain: Chain) -> np.ndarray:
     return shape + carried.n if carried.pairs else shape
 
 
-def prior_rate(chain: Chain, b: float) -> np.ndarray | float:
+def rate_parts(chain: Chain) -> tuple[np.ndarray, float]:
+    """Collapsed rates of the listed pairs: an array, and what is still to be added to all of it.
+
+    Where one b is the prior rate of all of them, the exposures are that array, and no other is
+    kept.
+    """
+    state = chain.state
+    return (state.rate, 0.0) if state.rate.size else (state.exposure, state.b)
+
+
+def collapsed_rate(chain: Chain) -> np.ndarray:
+    """Rate of the listed pairs' Gamma laws, prior rate and exposure, float64 (P,)."""
+    rate, more = rate_parts(chain)
+    return rate + more
+
+
+def prior_rate(chain: Chain, b: float, block: slice = slice(None)) -> np.ndarray | float:
     """Rate of the listed pairs' prior, exposure in memory included; ``b`` without any."""
-    return b + chain.carried.exposure
+    return b + chain.carried.exposure[block] if chain.carried.pairs else b
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Slices that make up so many pairs, each of a size that spares memory and its bandwidth."""
+    return (slice(start, start + BLOCK) for start in range(0, size, BLOCK))
 
 
 def _ground_prior_rate(chain: Chain, d0: float) -> np.ndarray:
@@ -77,8 +100,12 @@ def flat_sum(chain: Chain, b: float) -> float:
 
 
 def _flat_sum(chain: Chain, b: float, exposure: np.ndarray, node_full: np.ndarray) -> float:
-    edges = slice(None) if chain.edge_pairs is None else chain.edge_pairs
-    listed = _log_share(prior_rate(chain, b), exposure)[edges].sum()
+    listed = 0.0
+    for block in blocks(exposure.size):
+        share = _log_share(prior_rate(chain, b, block), exposure[block])
+        if chain.edge_pairs is not None:
+            share[chain.layout.pair_source[block] < 0] = 0.0
+        listed += share.sum()
     rest = _log_share(b + chain.carried.node_exposure, node_full)
     return float(listed + (chain.layout.n_unlisted * rest).sum())
 
@@ -95,10 +122,12 @@ def set_theta(chain: Chain, theta: np.ndarray, exposure: np.ndarray, node_full: 
     layout, state, delay = chain.layout, chain.state, chain.model.delay
     state.theta, state.exposure, state.node_full = theta, exposure, node_full
     chain.shape_sums = ShapeSums()
-    state.rate = exposure + prior_rate(chain, state.b)
+    if layout.background or chain.carried.pairs:
+        state.rate = exposure + prior_rate(chain, state.b)
+    else:
+        state.rate = np.empty(0)
     if layout.background:
-        ground = layout.pair_ptr[:-1]
-        state.rate[ground] = exposure[ground] + _ground_prior_rate(chain, state.background_rate)
+        set_ground_rate(chain, state.background_rate)
     if delay.name != "exponential":
         state.cand_weight = layout.hazard_weight(lambda delays: delay.log_hazard(delays, theta))
 
@@ -137,9 +166,8 @@ class RateTarget:
         known = layout.n_nodes
         if self.flat:
             return layout.n_unlisted * (state.total / max(known * (known - 1), 1))
-        edges = slice(None) if self.chain.edge_pairs is None else self.chain.edge_pairs
-        source, shape = layout.pair_source[edges], self.shape[edges]
-        listed = np.bincount(source, weights=shape, minlength=known)
+        listed = np.zeros(known)
+        _kernels.add_by_source(layout.pair_source, self.shape, listed)
         reach = state.receiver[:known].sum(axis=0) - state.receiver[:known]
         mass = state.total * (state.weighted_sender[:known] * reach).sum(axis=1)
         return np.maximum(mass - listed, 0.0)
@@ -162,27 +190,38 @@ class RateTarget:
         node_full = node_full if others else state.node_full
         kept = not others and not carried.pairs
         by_shape = chain.shape_sums.by_b.get(b) if kept else None
+        by_memory = 0.0
         if carried.pairs or (by_shape is None and not self.flat):
-            share = _log_share(prior_rate(chain, b), exposure)
+            listed, by_memory = self._listed_sums(b, exposure)
         if self.flat:
             known = chain.layout.n_nodes
             by_shape = state.total / max(known * (known - 1), 1)
             by_shape *= _flat_sum(chain, b, exposure, node_full) if others else flat_sum(chain, b)
         elif by_shape is None:
-            by_shape = (self.shape * share).sum()
-            by_shape += (self.unlisted * _log_share(b + carried.node_exposure, node_full)).sum()
+            by_shape = (
+                listed + (self.unlisted * _log_share(b + carried.node_exposure, node_full)).sum()
+            )
             if kept:
                 chain.shape_sums.by_b[b] = by_shape
         log_rate = np.log(exposure[self.used] + b + take(carried.exposure, self.used))
-        by_count = (self.n * log_rate).sum()
-        if carried.pairs:
-            by_count -= (self.remembered * share).sum()
+        by_count = (self.n * log_rate).sum() - by_memory
 
         def density(scale: float = 1.0) -> float:
             r = scale * self.shape_used + self.remembered_used
             return float(scale * by_shape - by_count + (gammaln(r + self.n) - gammaln(r)).sum())
 
         return density
+
+    def _listed_sums(self, b: float, exposure: np.ndarray) -> tuple[float, float]:
+        """Sums over listed pairs of log(b / (b + E)), weighed by shapes and by memory."""
+        by_shape = by_memory = 0.0
+        for block in blocks(exposure.size):
+            share = _log_share(prior_rate(self.chain, b, block), exposure[block])
+            if self.chain.carried.pairs:
+                by_memory += (self.remembered[block] * share).sum()
+            share *= self.shape[block]
+            by_shape += share.sum()
+        return by_shape, by_memory
 
 
 def _log_prior_ratio(new: float, old: float, prior: tuple[float, float]) -> float:
@@ -209,11 +248,17 @@ def set_b(chain: Chain, b: float) -> None:
     """Adopt b and the rates that follow from it."""
     state = chain.state
     state.b = b
-    prior = prior_rate(chain, b)
-    if chain.edge_pairs is None:
-        np.add(state.exposure, prior, out=state.rate)
-    else:
-        state.rate[chain.edge_pairs] = (state.exposure + prior)[chain.edge_pairs]
+    if state.rate.size:
+        np.add(state.exposure, prior_rate(chain, b), out=state.rate)
+        if chain.layout.background:
+            set_ground_rate(chain, state.background_rate)
+
+
+def set_ground_rate(chain: Chain, d0: float) -> None:
+    """Adopt the prior rate of the background's hazards."""
+    state, ground = chain.state, chain.layout.pair_ptr[:-1]
+    state.background_rate = d0
+    state.rate[ground] = state.exposure[ground] + _ground_prior_rate(chain, d0)
 
 
 def update_b(chain: Chain) -> None:
@@ -331,8 +376,7 @@ def update_background(chain: Chain) -> None:
     log_ratio = density(d) - density(state.background_rate)
     log_ratio += _log_prior_ratio(d, state.background_rate, model.background_rate_prior)
     if _accept(chain, "background", log_ratio):
-        state.background_rate = d
-        state.rate[ground] = exposure + _ground_prior_rate(chain, d)
+        set_ground_rate(chain, d)
 
 
 def set_tree_weight(chain: Chain) -> None:

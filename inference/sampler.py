@@ -11,7 +11,7 @@ import numpy as np
 from cascadenet.delays import Delay
 from cascadenet.inference import _kernels, communities, parents, rates
 from cascadenet.inference.dynamics.memory import Carried
-from cascadenet.inference.layout import Layout
+from cascadenet.inference.layout import Layout, counted
 
 SHAPE_FLOOR = 1e-100  # keeps lgamma and log finite where a Dirichlet weight underflows
 START_COMMUNITIES = 30
@@ -58,15 +58,16 @@ class State:
     """What moves. Shapes: M infections, P pairs, N' endpoints, K columns (0 is the null), T tokens.
 
     ``shape`` is the prior Gamma shape r of each pair's rate (background pairs: their own) and
-    ``rate = b + exposure`` its collapsed rate; what earlier intervals left adds to both, see
-    `memory.Carried`. Token counts start from what they left of tokens, and are floats therefore.
+    ``rate = b + exposure`` its collapsed rate, kept only where b differs between pairs, see
+    `rates.rate_parts`; what earlier intervals left adds to both, see `memory.Carried`. Token counts
+    start from what they left of tokens, and are floats therefore.
     """
 
     choice: np.ndarray  # (M,) int32, parent's position among the candidates
     parent: np.ndarray  # (M,) int32, its pair; -1 for seeds
     n_pair: np.ndarray  # (P,) int32
     shape: np.ndarray  # (P,)
-    rate: np.ndarray  # (P,)
+    rate: np.ndarray  # (P,) or empty
     exposure: np.ndarray  # (P,)
     node_full: np.ndarray  # (N,)
     cand_weight: np.ndarray  # (Q,) or empty
@@ -220,7 +221,7 @@ def adopt_parents(chain: Chain, layout: Layout, choice: np.ndarray) -> None:
     state.choice[rows] = choice[rows]
     state.parent = np.full(layout.n_infections, -1, np.int32)
     state.parent[rows] = layout.cand_pair[layout.cand_ptr[rows] + state.choice[rows]]
-    state.n_pair = np.bincount(state.parent[rows], minlength=layout.n_pairs).astype(np.int32)
+    state.n_pair = counted(state.parent, layout.n_pairs)
     state.shape = np.full(layout.n_pairs, model.background_shape)
     if model.likelihood == "survival":
         rates.set_theta(chain, state.theta, *layout.exposure(model.delay, state.theta))

@@ -21,6 +21,9 @@ import pandas as pd
 import pytest
 
 import cascadenet as cn
+from cascadenet.delays import get_delay
+from cascadenet.inference.layout import build_layout
+from cascadenet.inference.sampler import Model
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = {"draws": 6, "tune": 6, "chains": 4}
@@ -103,6 +106,26 @@ def reference(folder: Path) -> dict[str, bytes]:
 def test_two_threads(folder: Path, reference: dict[str, bytes], name: str) -> None:
     """Of networks that change and of shards; four threads come with the command line."""
     assert fit_and_save(folder, name, 2) == reference[name]
+
+
+def test_threads_of_long_cascades(tmp_path: Path, seed: int) -> None:
+    """Infections of several hundred candidates, whose parents are proposed instead of weighed.
+
+    Chains that shared what these updates write while at work differed in every one of four runs.
+    """
+    rng = np.random.default_rng(seed)
+    node = np.concatenate([rng.permutation(500)[:450] for _ in range(20)])
+    time = rng.exponential(size=(20, 450)).cumsum(axis=1)
+    long = cn.Cascades.from_arrays(range(500), np.arange(21) * 450, node, time.ravel(), time[:, -1])
+    assert build_layout(long).widest > Model(get_delay("exponential")).scan
+    files = []
+    for n_jobs in (1, 4):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            fitted = cn.CoupledHDP().fit(long, **SHORT, seed=SEED, n_jobs=n_jobs, progress=False)
+        fitted.posterior_.save(tmp_path / "posterior.npz")
+        files.append((tmp_path / "posterior.npz").read_bytes())
+    assert files[0] == files[1]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -23,8 +23,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascadenet.cascades import Cascades
 from cascadenet.delays import DELAYS, get_delay
-from cascadenet.inference import _kernels
+from cascadenet.inference import _kernels, rates
+from cascadenet.inference.chains import Record, Schedule, rate_unit
 from cascadenet.inference.layout import Layout, build_layout
 from cascadenet.inference.parents import _kernels as parent_kernels
 from cascadenet.inference.sampler import SHAPE_FLOOR, Chain, Model
@@ -33,6 +35,7 @@ from tests import naive
 ROOT = Path(__file__).resolve().parent.parent
 CASES = settings(max_examples=500)
 SEEDS = st.integers(0, 2**32 - 1)
+MORE = 0.1  # of all rates
 LIMITS = st.sampled_from((None, 1, 2, 3))
 
 pytestmark = pytest.mark.jit_off
@@ -135,7 +138,7 @@ def explained(cascades, background, limit, weighted, rng):
     n_pairs, n_cand = layout.n_pairs, layout.cand_pair.size
     shape = np.maximum(rng.gamma(0.2, size=n_pairs), SHAPE_FLOOR)
     shape[rng.random(n_pairs) < 0.2] = rng.choice((SHAPE_FLOOR, 1e-20, 1e-15))
-    rate = rng.gamma(2.0, size=n_pairs) + 0.1
+    rate = rng.gamma(2.0, size=n_pairs)
     cand_weight = np.empty(0)
     if weighted:
         cand_weight = rng.random(n_cand) * (rng.random(n_cand) < 0.8)
@@ -156,7 +159,7 @@ def explained(cascades, background, limit, weighted, rng):
         background,
         lambda delay: 1.0,
         dict(zip(keys, shape.tolist(), strict=True)),
-        dict(zip(keys, rate.tolist(), strict=True)),
+        dict(zip(keys, (rate + MORE).tolist(), strict=True)),
     )
     data = dataclasses.replace(data, hazards=hazards)
     return layout, (shape, rate, cand_weight), (choice, parent, n_pair), data
@@ -190,9 +193,7 @@ def lookup(layout: Layout, shape, rate, cand_weight) -> tuple:
         layout.cand_pair,
         cand_weight,
         layout.pair_ptr,
-        layout.pair_source,
-        shape,
-        rate,
+        (shape, rate, MORE),
     )
 
 
@@ -220,8 +221,7 @@ def test_parents(cascades, background, limit, weighted, reinforce, scan, case):
         layout.cand_pair,
         cand_weight,
         layout.pair_ptr,
-        shape,
-        rate,
+        (shape, rate, MORE),
         reinforce,
         scan,
         uniform,
@@ -257,7 +257,6 @@ def test_proposed_parents(cascades, background, limit, weighted, scan, case):
         *lookup(layout, *parameters), scan, layout.meeting, odds, uniform, *moved
     )
     expected, expected_moves = naive.propose_parents(data, before, scan, uniform.tolist(), besides)
-    assert (layout.meeting[3] == -1).all()
     assert_explains(layout, data, moved, expected)
     assert moves == expected_moves
 
@@ -265,12 +264,29 @@ def test_proposed_parents(cascades, background, limit, weighted, scan, case):
 @CASES
 @given(naive.cascade_sets(max_cascades=6), st.booleans(), LIMITS, st.booleans(), SEEDS)
 def test_swaps(cascades, background, limit, weighted, case):
+    compare_swaps(cascades, background, limit, weighted, case)
+
+
+@pytest.mark.parametrize("n_cascades", [254, 255, 256, 300])
+@pytest.mark.parametrize("case", range(5))
+def test_swaps_of_many_infections(n_cascades, case):
+    """More of one child than the number of them that is kept by pair can say."""
+    rng = np.random.default_rng(case)
+    some = rng.random(n_cascades) < 0.9  # where the second source is a candidate
+    node = np.concatenate([[0, 1, 2] if both else [0, 2] for both in some])
+    time = np.concatenate([[0.0, 1.0, 2.0] if both else [0.0, 2.0] for both in some])
+    offset = np.concatenate(([0], np.cumsum(np.where(some, 3, 2))))
+    cascades = Cascades.from_arrays(range(3), offset, node, time, np.full(n_cascades, 3.0))
+    compare_swaps(cascades, False, None, False, case)
+
+
+def compare_swaps(cascades, background, limit, weighted, case):
     rng = np.random.default_rng(case)
     layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
     uniform = rng.random((layout.n_infections, 2))
     before = as_explanation(layout, moved[0])
     accepted = parent_kernels.update_swaps(
-        *lookup(layout, *parameters), layout.n_cand, uniform, *moved
+        *lookup(layout, *parameters), layout.pair_source, layout.few_cand, uniform, *moved
     )
     if weighted:
         uniform[:, 1] = 1.0 - uniform[:, 1]  # there the decision is made on the log scale
@@ -606,20 +622,29 @@ def test_split_or_merge(size, scans, joined, case):
 
 
 @CASES
-@given(st.integers(0, 4), st.integers(1, 4), SEEDS)
-def test_running_sums(n_pairs, n_draws, case):
+@given(naive.cascade_sets(), st.integers(1, 4), SEEDS)
+def test_running_sums(cascades, n_draws, case):
+    """Also of pairs that carry an infection in some draws only, put away and taken up again."""
     rng = np.random.default_rng(case)
-    shape, rate = rng.gamma(1.0, size=(2, n_draws, n_pairs)) + 1e-3
-    n = rng.integers(3, size=(n_draws, n_pairs)).astype(np.int32)
-    names = ("hits", "n_sum", "mean_sum", "square_sum", "mean_hit", "square_hit")
-    types = (np.int32, np.int64, float, float, float, float)
-    sums = {name: np.zeros(n_pairs, kind) for name, kind in zip(names, types, strict=True)}
-    for draw in range(n_draws):
-        _kernels.accumulate(shape[draw], rate[draw], n[draw], 0.7, *sums.values())
-    cases = [list(zip(*x, strict=True)) for x in zip(shape, rate, n, strict=True)]
-    for p, expected in enumerate(naive.accumulate(cases, 0.7)):
-        for name in names:
-            assert sums[name][p] == pytest.approx(expected[name], rel=1e-12)
+    chain = Chain(build_layout(cascades), Model(get_delay("exponential"), prior="flat"), rng)
+    state, schedule = chain.state, Schedule(0, n_draws, 1, 0)
+    record, draws = Record(chain, schedule), []
+    for _ in range(n_draws):
+        state.shape, state.exposure = rng.gamma(1.0, size=(2, chain.layout.n_pairs))
+        state.n_pair = rng.integers(3, size=chain.layout.n_pairs).astype(np.int32)
+        record.add_pairs(chain)
+        draws.append((state.shape, state.exposure + state.b, state.n_pair))
+        kept, record = record, Record(chain, schedule)
+        record.put(kept.sums())
+    found = {name: np.zeros(record.n_pairs) for name in record.used_arrays}
+    for name, values in found.items():
+        values[record.used] = record.sums()[name]
+    found |= {name: getattr(record, name) for name in ("mean_sum", "square_sum")}
+    cases = [list(zip(*x, strict=True)) for x in draws]
+    for p, expected in enumerate(naive.accumulate(cases, rate_unit(chain))):
+        assert (p in record.used) == (expected["hits"] > 0)
+        for name, value in expected.items():
+            assert found[name][p] == pytest.approx(value, rel=1e-12), name
 
 
 # ----------------------------------------------------------------------------- whole chains: counts
@@ -701,7 +726,7 @@ def broken_invariants(chain: Chain) -> list[str]:
             node_full == state.node_full
         ).all()
         added = np.where(edges, state.b, state.background_rate)
-        said["rate is b + exposure"] = (state.rate == exposure + added).all()
+        said["rate is b + exposure"] = (rates.collapsed_rate(chain) == exposure + added).all()
     said["the real tokens come first"] = state.n_real <= state.community.size
     if state.cand_weight.size:
         largest = [max(w) for w in candidate_rows(layout, state.cand_weight) if w]
@@ -731,7 +756,9 @@ def test_counts_agree_after_every_update(seed):
 
 def test_a_broken_count_is_noticed(seed):
     """Negative control of the test above."""
-    chain = Chain(build_layout(some_cascades(seed)), every_model()[0][0], np.random.default_rng(1))
+    model = next(model for model, _ in every_model() if model.background)
+    layout = build_layout(some_cascades(seed), background=True)
+    chain = Chain(layout, model, np.random.default_rng(1))
     chain.sweep()
     assert broken_invariants(chain) == []
     chain.state.n_pair[0] += 1

@@ -75,8 +75,7 @@ def test_a_chain_does_not_depend_on_how_many_run_beside_it(seed, prior):
             )
         assert not interrupted
         runs[number, n_jobs] = [
-            {**{name: x.tobytes() for name, x in r.scalars.items()}, "n": r.n_sum.tobytes()}
-            for r in records
+            {name: x.tobytes() for name, x in (r.scalars | r.sums()).items()} for r in records
         ]
     assert runs[3, 1] == runs[3, 2] == runs[3, 8]
     assert runs[1, 1] == runs[3, 1][:1]

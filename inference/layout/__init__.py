@@ -48,8 +48,8 @@ class Layout:
         The same as a range of the flat arrays of the cascades, the background left out.
     pair_ptr : int64 array, shape (N + 1,)
         Pairs into node v.
-    pair_source, pair_child : int32 array, shape (P,)
-        Source (-1: the background) and child of each pair.
+    pair_source : int32 array, shape (P,)
+        Source of each pair, -1 for the background.
     background : bool
         Whether every child has a background source, first among its pairs and candidates.
     n_cut : int
@@ -68,7 +68,6 @@ class Layout:
     cand_stop: np.ndarray
     pair_ptr: np.ndarray
     pair_source: np.ndarray
-    pair_child: np.ndarray
     _offset: np.ndarray = field(repr=False)
     _cascade: np.ndarray = field(repr=False)
     _node: np.ndarray = field(repr=False)
@@ -84,6 +83,15 @@ class Layout:
         return self.pair_source.size
 
     @property
+    def pair_child(self) -> np.ndarray:
+        """Child of each pair, int32 (P,), made anew."""
+        return np.repeat(np.arange(self.n_nodes, dtype=np.int32), np.diff(self.pair_ptr))
+
+    def children_of(self, pairs: np.ndarray) -> np.ndarray:
+        """Child of some pairs given by index, int32."""
+        return (np.searchsorted(self.pair_ptr, pairs, side="right") - 1).astype(np.int32)
+
+    @property
     def n_infections(self) -> int:
         """Number of infections, seeds included."""
         return self.infection.size
@@ -95,7 +103,7 @@ class Layout:
         return (*ends, int(self.background))
 
     @cached_property
-    def meeting(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def meeting(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """What tells which infections of two nodes share a cascade, for the kernels.
 
         Returns
@@ -104,14 +112,12 @@ class Layout:
             Cascade of each infection that `lookup` has for sources, and of each row.
         node : int32 array, shape (I,)
             Node of each infection in the flat arrays of the cascades.
-        row : int32 array, shape (C,)
-            Scratch, -1 everywhere whenever no kernel is at work.
+        n_cascades : int
         """
         cascade = self._cascade.astype(np.int32)
-        row = np.full(self._offset.size - 1, -1, np.int32)
         ordered = self.lookup[1]
         both = np.column_stack((cascade[ordered], ordered.astype(np.int32)))
-        return both, cascade[self.infection], self._node, row
+        return both, cascade[self.infection], self._node, self._offset.size - 1
 
     @cached_property
     def widest(self) -> float:
@@ -160,16 +166,20 @@ class Layout:
         source = self.cand_start[rows] + choice - int(self.background)
         return (self._time[self.infection[rows]] - self._time[source]) / self.unit
 
-    @cached_property
+    @property
     def n_cand(self) -> np.ndarray:
-        """Infections that each pair could explain, int32 (P,)."""
-        return np.bincount(self.cand_pair, minlength=self.n_pairs).astype(np.int32)
+        """Infections that each pair could explain, int32 (P,), made anew."""
+        return counted(self.cand_pair, self.n_pairs)
+
+    @cached_property
+    def few_cand(self) -> np.ndarray:
+        """The same where they are fewer than 255, and 255 for all others, uint8 (P,)."""
+        return np.minimum(self.n_cand, 255).astype(np.uint8)
 
     @cached_property
     def n_unlisted(self) -> np.ndarray:
         """Nodes that each source never met, int64 (N,)."""
-        source = self.pair_source[self.pair_source >= 0]
-        return self.n_nodes - 1 - np.bincount(source, minlength=self.n_nodes)
+        return self.n_nodes - 1 - counted(self.pair_source, self.n_nodes).astype(np.int64)
 
     @cached_property
     def incidence(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -343,7 +353,6 @@ def build_layout(
         infection=infection,
         pair_ptr=pair_ptr,
         pair_source=pair_source,
-        pair_child=np.repeat(np.arange(cascades.n_nodes, dtype=np.int32), np.diff(pair_ptr)),
         cand_ptr=cand_ptr,
         cand_pair=cand_pair,
         cand_start=cascade_start + first_cand[infection],
@@ -412,6 +421,13 @@ def _list_candidates(
         *met, n_earlier, first_cand, pair_ptr, pair_source, background, cand_ptr, cand_pair
     )
     return cand_ptr, cand_pair
+
+
+def counted(values: np.ndarray, size: int) -> np.ndarray:
+    """How often each integer below ``size`` occurs, int32 (size,); negative ones are left out."""
+    counts = np.zeros(size, np.int32)
+    _kernels.count_values(values, counts)
+    return counts
 
 
 def _pointers(counts: np.ndarray) -> np.ndarray:

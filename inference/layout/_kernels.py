@@ -88,6 +88,14 @@ def fill_candidates(
 
 
 @kernel
+def count_values(values, counts):
+    """Add how often each integer occurs, negative ones left out. Writes ``counts``."""
+    for i in range(values.size):
+        if values[i] >= 0:
+            counts[values[i]] += 1
+
+
+@kernel
 def fill_delays(
     low, high, infection, offset, cascade, time, n_earlier, first_cand, background, cand_ptr, delay
 ):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cascadenet.inference.parents import _kernels
-from cascadenet.inference.rates import gamma_shape
+from cascadenet.inference.rates import gamma_shape, rate_parts
 
 if TYPE_CHECKING:
     from cascadenet.inference.sampler import Chain
@@ -23,8 +23,7 @@ def _scan_parents(chain: Chain, scan: int, *, reinforce: bool) -> None:
         layout.cand_pair,
         state.cand_weight,
         layout.pair_ptr,
-        gamma_shape(chain),
-        state.rate,
+        (gamma_shape(chain), *rate_parts(chain)),
         reinforce,
         scan,
         chain.rng.random(layout.n_infections),
@@ -44,9 +43,7 @@ def _problem(chain: Chain) -> tuple[Any, ...]:
         layout.cand_pair,
         chain.state.cand_weight,
         layout.pair_ptr,
-        layout.pair_source,
-        gamma_shape(chain),
-        chain.state.rate,
+        (gamma_shape(chain), *rate_parts(chain)),
     )
 
 
@@ -107,7 +104,8 @@ def swap_parents(chain: Chain) -> None:
     layout, state = chain.layout, chain.state
     _kernels.update_swaps(
         *_problem(chain),
-        layout.n_cand,
+        layout.pair_source,
+        layout.few_cand,
         chain.rng.random((layout.n_infections, 2)),
         state.choice,
         state.parent,

@@ -19,6 +19,9 @@ def part(function):
     return kernel(function, forceinline=True)
 
 
+MANY = np.iinfo(np.uint8).max  # infections, or more than those
+UNKNOWN = np.iinfo(np.int64).max
+
 unsigned = np.uint64  # what cannot be negative need not be looked up from the other end
 
 
@@ -42,8 +45,7 @@ def update_parents(
     cand_pair,
     cand_weight,
     pair_ptr,
-    shape,
-    rate,
+    law,
     reinforce,
     scan,
     uniform,
@@ -53,12 +55,14 @@ def update_parents(
 ):
     """Gibbs draw of parents with the rates integrated out (3.1). O(Q + P).
 
-    P(u) is proportional to ``(shape + n without i) / rate * hazard``; ``reinforce=False`` drops
-    n, which is the tree likelihood. ``cand_weight`` (Q,) holds hazards relative to each
+    P(u) is proportional to ``(shape + n without i) / rate * hazard``; ``reinforce=False`` drops n,
+    which is the tree likelihood. ``law``: shapes and rates (P,) of the pairs' Gamma laws, and what
+    is still to be added to all rates. ``cand_weight`` (Q,) holds hazards relative to each
     infection's largest, or is empty when all are equal. Children whose infections have more than
     ``scan`` candidates on average are left to `propose_parents`. ``uniform`` (M,).
     Writes ``choice``, ``parent`` (its pair) (M,), ``n_pair`` (P,).
     """
+    shape, rate, more = law
     cumulative = np.empty(_extent(cand_ptr), np.float64)
     weight = np.empty(_extent(pair_ptr), np.float64)
     weighted = cand_weight.size > 0
@@ -67,7 +71,7 @@ def update_parents(
         if is_wide(cand_ptr, child_ptr[v], child_ptr[v + 1], scan):
             continue
         for p in range(base, pair_ptr[v + 1]):
-            weight[p - base] = (shape[p] + (n_pair[p] if reinforce else 0)) / rate[p]
+            weight[p - base] = (shape[p] + (n_pair[p] if reinforce else 0)) / (rate[p] + more)
         for m in range(child_ptr[v], child_ptr[v + 1]):
             first = cand_ptr[m]
             width = cand_ptr[m + 1] - first
@@ -76,7 +80,7 @@ def update_parents(
             old = parent[m]
             n_pair[old] -= 1
             if reinforce:
-                weight[old - base] = (shape[old] + n_pair[old]) / rate[old]
+                weight[old - base] = (shape[old] + n_pair[old]) / (rate[old] + more)
             total = 0.0
             if weighted:
                 for q in range(first, first + width):
@@ -92,7 +96,7 @@ def update_parents(
             parent[m] = new
             n_pair[new] += 1
             if reinforce:
-                weight[new - base] = (shape[new] + n_pair[new]) / rate[new]
+                weight[new - base] = (shape[new] + n_pair[new]) / (rate[new] + more)
 
 
 @part
@@ -138,9 +142,7 @@ def propose_parents(
     cand_pair,
     cand_weight,
     pair_ptr,
-    pair_source,
-    shape,
-    rate,
+    law,
     scan,
     meeting,
     odds,
@@ -159,34 +161,27 @@ def propose_parents(
     ``uniform`` (M, 3). Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the moves.
     """
     _, _, cand_start, cand_stop, shift = lookup
-    (met, cascade, node, row_of), (share, running, factor) = meeting, odds
+    (met, cascade, node, n_cascades), (share, running, factor) = meeting, odds
+    row_of = np.full(n_cascades, -1, np.int32)  # that a cascade has in the child at hand
     most, longest = _wide_extent(child_ptr, cand_ptr, scan)
     slot_of = np.full(_extent(pair_ptr), -1, np.int32)  # of the pairs that explain something
     pair, gamma = _pairs(2 * most + 1)
-    source, n = np.empty((2, 2 * most + 1), np.int64)
-    target, gamma_target = _pairs(most)  # what the first part proposes, and its place
-    place, head = np.empty((2, most), np.int32)
-    entry = np.empty((longest, 3), np.int32)
+    source, n, began = np.empty((3, 2 * most + 1), np.int32)  # began: with so many
+    head, entry = np.empty(most, np.int32), np.empty((longest, 3), np.int32)
     known, sums = np.empty(2 * most, np.int32), np.empty(2 * most, np.float64)
     moves = 0
     for v in range(pair_ptr.size - 1):
         start, stop, base = child_ptr[v], child_ptr[v + 1], pair_ptr[v]
         if not is_wide(cand_ptr, start, stop, scan):
             continue
-        ground = shape[base] / rate[base] if shift == 1 else 0.0
+        ground = law[0][base] / (law[1][base] + law[2]) if shift == 1 else 0.0
         for m in range(start, stop):
             row_of[cascade[m]], head[m - start] = m - start, -1
-            first, last = cand_start[m], cand_stop[m]
-            to = _pick(first, last, shift, ground, factor[v], running, uniform[m, 1])
-            place[m - start] = to
-            target[m - start] = cand_pair[cand_ptr[m] + to] if first < last else -1
-        _fetch(target, stop - start, shape, rate, gamma_target)
-        slots, entries = _open_slots(start, stop, base, parent, slot_of, pair), 0
-        _fetch(pair, slots, shape, rate, gamma)
-        _take(pair, slots, n_pair, n)
-        _take(pair, slots, pair_source, source)
+        slots, entries = _open_slots(start, stop, base, parent, slot_of, pair, n), 0
+        _fetch(pair, slots, law, gamma)
+        _name_slots(start, stop, base, parent, slot_of, choice, cand_start, shift, node, source)
         for s in range(slots):
-            u = source[s]
+            u, began[s] = source[s], n[s]
             entries = _enter(s, u, start, start, stop, lookup, met, row_of, head, entry, entries)
         for m in range(start, stop):
             if cand_ptr[m + 1] - cand_ptr[m] < 2:
@@ -195,17 +190,22 @@ def propose_parents(
             old, at = slot_of[parent[m] - base], choice[m]
             n[old] -= 1
             total, count = _weigh_slots(head[row], first, entry, n, gamma, cand_weight, known, sums)
-            new, to = slot_of[target[row] - base], place[row]
             rest = ground + factor[v] * (running[cand_stop[m]] - running[cand_start[m]])
-            wanted = uniform[m, 0] * (total + rest)
+            wanted, j = uniform[m, 0] * (total + rest), cand_start[m] - shift
             if wanted < total:
                 e = known[search_cumulative(sums, 0, count, wanted)]
                 new, to = entry[e, 0], entry[e, 1]
-            elif new < 0:  # a slot that is taken if the proposal is
-                new, pair[slots], n[slots] = slots, target[row], 0
-                gamma[new, 0], gamma[new, 1] = gamma_target[row, 0], gamma_target[row, 1]
+            else:
+                to = _pick(
+                    cand_start[m], cand_stop[m], shift, ground, factor[v], running, uniform[m, 1]
+                )
+                p = cand_pair[first + to]
+                new = slot_of[p - base]
+                if new < 0:  # a slot that is taken if the proposal is
+                    new, pair[slots], n[slots], began[slots] = slots, p, 0, 0
+                    source[slots] = _source_at(j, to, shift, node)
+                    gamma[slots, 0], gamma[slots, 1] = law[0][p], law[1][p] + law[2]
             if new != old:
-                j = cand_start[m] - shift
                 free_old = _odds_of(j, at, shift, ground, factor[v], share, node)
                 free_new = _odds_of(j, to, shift, ground, factor[v], share, node)
                 up, q_new = _weights(new, first + to, free_new, n, gamma, cand_weight)
@@ -213,33 +213,54 @@ def propose_parents(
                 if uniform[m, 2] * (down * q_new) < up * q_old:
                     old, parent[m], choice[m], moves = new, pair[new], to, moves + 1
                     if new == slots:
-                        slot_of[pair[new] - base], u = new, pair_source[pair[new]]
+                        slot_of[pair[new] - base], u = new, source[new]
                         slots += 1
                         entries = _enter(
                             new, u, m + 1, start, stop, lookup, met, row_of, head, entry, entries
                         )
             n[old] += 1
-        _close(start, stop, base, pair, slots, n, cascade, slot_of, row_of, n_pair)
+        _close(start, stop, base, pair, slots, n, began, cascade, slot_of, row_of, n_pair)
     return moves
 
 
 @part
-def _open_slots(start, stop, base, parent, slot_of, pair):
-    """A slot for each pair that explains one of these infections; their number."""
+def _open_slots(start, stop, base, parent, slot_of, pair, n):
+    """A slot for each pair that explains one of these infections, and how many; their number."""
     slots = 0
     for m in range(start, stop):
         p = parent[m]
-        if p >= 0 and slot_of[p - base] < 0:
-            slot_of[p - base], pair[slots] = slots, p
+        if p < 0:
+            continue
+        s = slot_of[p - base]
+        if s < 0:
+            slot_of[p - base], pair[slots], n[slots], s = slots, p, 0, slots
             slots += 1
+        n[s] += 1
     return slots
 
 
 @part
-def _close(start, stop, base, pair, slots, n, cascade, slot_of, row_of, n_pair):
-    """Write counts back, and leave no slots and no rows behind."""
+def _name_slots(start, stop, base, parent, slot_of, choice, cand_start, shift, node, source):
+    """Source of each slot, found by what it explains. Writes ``source``."""
+    for m in range(start, stop):
+        if parent[m] >= 0:
+            j = cand_start[m] - shift
+            source[slot_of[parent[m] - base]] = _source_at(j, choice[m], shift, node)
+
+
+@part
+def _source_at(first, at, shift, node):
+    """Source of the candidate at a place, -1 for the background."""
+    return node[first + at] if at >= shift else -1
+
+
+@part
+def _close(start, stop, base, pair, slots, n, began, cascade, slot_of, row_of, n_pair):
+    """Write counts back where they have changed, and leave no slots and no rows behind."""
     for s in range(slots):
-        n_pair[pair[s]], slot_of[pair[s] - base] = n[s], -1
+        slot_of[pair[s] - base] = -1
+        if n[s] != began[s]:
+            n_pair[pair[s]] = n[s]
     for m in range(start, stop):
         row_of[cascade[m]] = -1
 
@@ -289,23 +310,25 @@ def _pairs(size):
 
 
 @part
-def _fetch(pair, size, shape, rate, gamma):
+def _fetch(pair, size, law, gamma):
     """Numbers of pairs, which are far apart in memory: many at a time wait for it together.
 
     Pairs below zero are left out. Writes ``gamma``.
     """
+    shape, rate, more = law
     for s in range(size):
         p = pair[s]
         if p >= 0:
-            gamma[s, 0], gamma[s, 1] = shape[p], rate[p]
+            gamma[s, 0], gamma[s, 1] = shape[p], rate[p] + more
 
 
 @part
-def _take(pair, size, values, found):
-    """As `_fetch`, another number of pairs; writes ``found``."""
+def _reach(pair, size, few_cand, most):
+    """As `_fetch`, how many infections pairs could explain, or more. Writes ``most``."""
     for s in range(size):
         if pair[s] >= 0:
-            found[s] = values[pair[s]]
+            few = few_cand[pair[s]]
+            most[s] = few if few < MANY else UNKNOWN
 
 
 @part
@@ -350,9 +373,9 @@ def _enter(slot, source, first, start, stop, lookup, met, row_of, head, entry, e
 
     Goes through the infections of the source, or of the child where those are far fewer.
     ``meeting``: cascade and index of all infections of sources, in the order of ``lookup``; cascade
-    of each infection of the children; node of all infections; row that each cascade has in the
-    child, -1 for none. Lists are chains: ``head`` by row, ``entry`` slot, place and next entry.
-    Writes ``head``, ``entry``; returns the number of entries.
+    of each infection of the children; node of all infections; number of cascades. ``row_of``: row
+    that each cascade has in the child, -1 for none. Lists are chains: ``head`` by row, ``entry``
+    slot, place and next entry. Writes ``head``, ``entry``; returns the number of entries.
     """
     ptr, infection, cand_start, cand_stop, shift = lookup
     if source < 0 or ptr[source + 1] - ptr[source] > 8 * (stop - start):
@@ -399,10 +422,9 @@ def update_swaps(
     cand_pair,
     cand_weight,
     pair_ptr,
+    law,
     pair_source,
-    shape,
-    rate,
-    n_cand,
+    few_cand,
     uniform,
     choice,
     parent,
@@ -415,7 +437,7 @@ def update_swaps(
     proposes the way back as likely. Infections with the same parent are chained: a proposal costs
     O(infections explained by u or w), and most of them less: where w explains nothing and hazards
     are equal, the log ratio is convex in the number that move, which bounds it beforehand.
-    ``lookup``: see `place_of`. ``n_cand`` (P,): infections that a pair could explain.
+    ``lookup``: see `place_of`. ``few_cand`` (P,): infections that a pair could explain, or `MANY`.
     ``uniform`` (M, 2). Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the exchanges.
     """
     most_rows, most_pairs = _extent(child_ptr), _extent(pair_ptr)
@@ -434,9 +456,9 @@ def update_swaps(
             pick[m - start], named[m - start] = _name(
                 cand_ptr[m], cand_ptr[m + 1], cand_pair, uniform[m, 0]
             )
-        _fetch(held, stop - start, shape, rate, gamma)
-        _fetch(named, stop - start, shape, rate, gamma_named)
-        _take(named, stop - start, n_cand, most)
+        _fetch(held, stop - start, law, gamma)
+        _fetch(named, stop - start, law, gamma_named)
+        _reach(named, stop - start, few_cand, most)
         for m in range(start, stop):
             row, a, b = m - start, parent[m], named[m - start]
             if a == b:  # a seed has neither

@@ -122,8 +122,11 @@ class Coordinator(Chain):
         """The record of all draws, after the last sweep."""
         self._begin([], final=True)
         (parts,) = self.hosts.ask([("collect", {})])
-        for name in list(parts[0]):
-            setattr(self.record, name, np.concatenate([part.pop(name) for part in parts]))
+        for part, first in zip(parts, self.bounds, strict=False):
+            part["used"] = (part["used"] + first).astype(np.int32)
+        names = list(parts[0])
+        joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
+        self.record.put(self.record.sums() | joined)
         self.record.truncate()
         return self.record
 

@@ -88,7 +88,6 @@ def take_children(layout: Layout, low: int, high: int) -> Piece:
         "cand_stop": layout.cand_stop[own],
         "pair_ptr": np.clip(layout.pair_ptr, pairs.start, pairs.stop) - pairs.start,
         "pair_source": np.append(layout.pair_source[pairs], pad),
-        "pair_child": np.append(layout.pair_child[pairs], pad),
     }
     whole = layout.child_ptr, layout.infection
     return Piece(**given, low=low, high=high, whole=whole)

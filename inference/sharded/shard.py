@@ -25,8 +25,7 @@ BLOCK = 1 << 15
 DERIVED = {"parent", "n_pair", "shape", "rate", "exposure", "node_full", "cand_weight"}
 DERIVED |= {"beta", "weight", "sender", "receiver", "eta", "sent", "received", "kept", "log_step"}
 DERIVED |= {"token_sender", "token_receiver", "community"}
-SPARSE = ("hits", "n_sum", "mean_hit", "square_hit")  # sums over draws in which a pair was used
-DENSE = ("mean_sum", "square_sum", "exposure_sum")
+BY_PAIR = ("mean_sum", "square_sum", "exposure_sum")  # running sums of a record
 Order = tuple[str, dict[str, Any]]  # method of Shard, its arguments
 
 
@@ -187,15 +186,12 @@ class Shard:
 
     def settle(self, b: float, scale: float, background_rate: float) -> None:
         """Take over what the random walks arrived at."""
-        state, layout, edges = self.state, self.layout, self._edges
+        state, edges = self.state, self._edges
         state.background_rate = background_rate
         state.shape[edges] *= scale
         state.total *= scale
         self.shape_sums = rates.ShapeSums()
         rates.set_b(self, b)
-        if layout.background:
-            ground = layout.pair_ptr[:-1]
-            state.rate[ground] = state.exposure[ground] + background_rate
 
     def try_delay(self, theta: np.ndarray, b: float) -> Sums:
         """Sums at other delay parameters, the terms left out which do not depend on them."""
@@ -221,7 +217,7 @@ class Shard:
         used = rates.used_pairs(self)
         tables = self._tables(used)
         sender = np.repeat(self.layout.pair_source[used], tables)
-        receiver = np.repeat(self.layout.pair_child[used], tables)
+        receiver = np.repeat(self.layout.children_of(used), tables)
         community = np.empty(sender.size, np.int32)
         _kernels.draw_communities(
             sender,
@@ -250,7 +246,7 @@ class Shard:
         network is kept, the used pairs and their counts.
         """
         state, record = self.state, self.record
-        record._add_rates(self)
+        record.add_pairs(self)
         if record.exposure_sum.size:
             record.exposure_sum += state.exposure
         record.draws += 1
@@ -268,9 +264,10 @@ class Shard:
         return sums, moments, used.astype(np.int32), state.n_pair[used]
 
     def collect(self) -> dict[str, np.ndarray]:
-        """Running sums over all draws, by pair."""
+        """Running sums over all draws of its pairs."""
         end = self.layout.pair_ptr[-1]  # what may stand behind is nobody's
-        return {name: getattr(self.record, name)[:end] for name in (*SPARSE, *DENSE)}
+        sums = self._sums()
+        return sums | {name: sums[name][:end] for name in BY_PAIR}
 
     def snapshot(self) -> dict[str, Any]:
         """All that `restore` needs, in as few bytes as that takes."""
@@ -279,10 +276,7 @@ class Shard:
         kept |= {"rng": self.rng.bit_generator.state, "n_sweeps": self.n_sweeps}
         kept["draws"] = record.draws
         if record.draws:
-            hit = np.flatnonzero(record.hits)
-            kept["hit"] = hit.astype(np.int32)
-            kept |= {name: getattr(record, name)[hit] for name in SPARSE}
-            kept |= {name: getattr(record, name).copy() for name in DENSE}
+            kept["sums"] = {name: values.copy() for name, values in self._sums().items()}
         return kept
 
     def restore(self, kept: dict[str, Any]) -> None:
@@ -292,14 +286,17 @@ class Shard:
         self.n_sweeps = kept["n_sweeps"]
         self.record.draws = kept["draws"]
         if self.record.draws:
-            for name in SPARSE:
-                getattr(self.record, name)[kept["hit"]] = kept[name]
-            for name in DENSE:
-                setattr(self.record, name, kept[name].copy())
+            own = {name: values.copy() for name, values in kept["sums"].items()}
+            self.record.put(self.record.sums() | own)
 
     # -----------------------------------------------------------------------------------------
     # parts of them
     # -----------------------------------------------------------------------------------------
+
+    def _sums(self) -> dict[str, np.ndarray]:
+        """What the record holds of pairs."""
+        sums = self.record.sums()
+        return {name: sums[name] for name in (*BY_PAIR, *self.record.used_arrays)}
 
     def _use_network(self) -> None:
         if self.network is not None:  # under a flat prior there is none
