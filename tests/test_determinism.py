@@ -3,7 +3,7 @@
 Of each kind of model one posterior is fitted here, in one thread, and saved. The same fit made
 another way must give the same file, byte for byte. Parts of this are tested where they belong:
 threads and chains of static models in test_coupled_hdp.py and test_sampler.py, single chains of
-all models with and without the JIT in test_kernels.py, killed and resumed runs in
+all models with and without the JIT in test_whole_chains.py, killed and resumed runs in
 test_checkpoint.py and test_dynamics.py.
 """
 

@@ -1,55 +1,30 @@
 """Every kernel against its restatement in `tests/naive.py`, on generated cases.
 
 Integers must be equal, sums equal to 1e-12. Each comparison runs on 500 cases; all of them run
-without compilation too (``-m jit_off``), and chains of every kind of model give the same bytes
-either way.
+without compilation too (``-m jit_off``). Updates of parents are in test_parents_kernels.py, chains
+of every kind of model, which give the same bytes either way, in test_whole_chains.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import math
-import os
-import subprocess
-import sys
-from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadenet.cascades import Cascades
 from cascadenet.delays import DELAYS, get_delay
-from cascadenet.inference import _kernels, rates
+from cascadenet.inference import _kernels
 from cascadenet.inference.chains import Record, Schedule, rate_unit
-from cascadenet.inference.layout import Layout, build_layout
-from cascadenet.inference.parents import _kernels as parent_kernels
-from cascadenet.inference.sampler import SHAPE_FLOOR, Chain, Model
+from cascadenet.inference.layout import build_layout
+from cascadenet.inference.sampler import Chain, Model
 from tests import naive
-
-ROOT = Path(__file__).resolve().parent.parent
-CASES = settings(max_examples=500)
-SEEDS = st.integers(0, 2**32 - 1)
-MORE = 0.1  # of all rates
-LIMITS = st.sampled_from((None, 1, 2, 3))
+from tests.kernel_cases import CASES, LIMITS, SEEDS, candidate_rows, pair_keys
 
 pytestmark = pytest.mark.jit_off
-
-
-def pair_keys(layout: Layout) -> list[tuple[int, int]]:
-    """(source, child) of every listed pair."""
-    return list(zip(layout.pair_source.tolist(), layout.pair_child.tolist(), strict=True))
-
-
-def candidate_rows(layout: Layout, values: np.ndarray) -> list[list]:
-    """Values of all candidates, infection by infection."""
-    return [part.tolist() for part in np.split(values, layout.cand_ptr[1:-1])]
-
 
 # ------------------------------------------------------------------------------------------- layout
 
@@ -129,185 +104,7 @@ def test_incidence_is_the_transpose_of_the_candidates(cascades, background, limi
         assert list(zip(infection[inside], place[inside], strict=True)) == expected[p]
 
 
-# ------------------------------------------------------------------------------------------ parents
-
-
-def explained(cascades, background, limit, weighted, rng):
-    """A layout with random shapes, rates and hazards, random parents, and the same for naive."""
-    layout = build_layout(cascades, background=background, max_candidates=limit)
-    n_pairs, n_cand = layout.n_pairs, layout.cand_pair.size
-    shape = np.maximum(rng.gamma(0.2, size=n_pairs), SHAPE_FLOOR)
-    shape[rng.random(n_pairs) < 0.2] = rng.choice((SHAPE_FLOOR, 1e-20, 1e-15))
-    rate = rng.gamma(2.0, size=n_pairs)
-    cand_weight = np.empty(0)
-    if weighted:
-        cand_weight = rng.random(n_cand) * (rng.random(n_cand) < 0.8)
-        cand_weight[layout.cand_ptr[:-1][np.diff(layout.cand_ptr) > 0]] = 1.0
-    hazards = candidate_rows(layout, cand_weight if weighted else np.ones(n_cand))
-    choice = np.zeros(layout.n_infections, np.int32)
-    parent = np.full(layout.n_infections, -1, np.int32)
-    for row, weights in enumerate(hazards):
-        if weights:
-            choice[row] = rng.choice(np.flatnonzero(weights))
-            parent[row] = layout.cand_pair[layout.cand_ptr[row] + choice[row]]
-    n_pair = np.bincount(parent[parent >= 0], minlength=n_pairs).astype(np.int32)
-    keys = pair_keys(layout)
-    data = naive.infections(
-        naive.stories(cascades),
-        cascades.n_nodes,
-        limit,
-        background,
-        lambda delay: 1.0,
-        dict(zip(keys, shape.tolist(), strict=True)),
-        dict(zip(keys, (rate + MORE).tolist(), strict=True)),
-    )
-    data = dataclasses.replace(data, hazards=hazards)
-    return layout, (shape, rate, cand_weight), (choice, parent, n_pair), data
-
-
-def as_explanation(layout: Layout, choice: np.ndarray) -> tuple[int, ...]:
-    """Positions of the parents, -1 for seeds."""
-    return tuple(np.where(np.diff(layout.cand_ptr) > 0, choice, -1).tolist())
-
-
-def assert_explains(layout: Layout, data: naive.Infections, moved, expected) -> None:
-    """`choice`, `parent` and `n_pair` all say what the naive explanation says."""
-    choice, parent, n_pair = moved
-    assert as_explanation(layout, choice) == expected
-    keys = pair_keys(layout)
-    for row, position in enumerate(expected):
-        if position < 0:
-            assert parent[row] == -1
-        else:
-            assert keys[parent[row]] == data.sources[row][position]
-    counts = data.counts(expected)
-    assert n_pair.tolist() == [counts[key] for key in keys]
-
-
-def lookup(layout: Layout, shape, rate, cand_weight) -> tuple:
-    """First arguments of the kernels that look candidates up."""
-    return (
-        layout.lookup,
-        layout.child_ptr,
-        layout.cand_ptr,
-        layout.cand_pair,
-        cand_weight,
-        layout.pair_ptr,
-        (shape, rate, MORE),
-    )
-
-
-@CASES
-@given(
-    naive.cascade_sets(),
-    st.booleans(),
-    LIMITS,
-    st.booleans(),
-    st.booleans(),
-    st.integers(1, 6),
-    SEEDS,
-)
-def test_parents(cascades, background, limit, weighted, reinforce, scan, case):
-    """Infections of children with more candidates than `scan` on average keep their parents."""
-    rng = np.random.default_rng(case)
-    layout, (shape, rate, cand_weight), moved, data = explained(
-        cascades, background, limit, weighted, rng
-    )
-    uniform = rng.random(layout.n_infections)
-    before = as_explanation(layout, moved[0])
-    parent_kernels.update_parents(
-        layout.child_ptr,
-        layout.cand_ptr,
-        layout.cand_pair,
-        cand_weight,
-        layout.pair_ptr,
-        (shape, rate, MORE),
-        reinforce,
-        scan,
-        uniform,
-        *moved,
-    )
-    expected = naive.draw_parents(data, before, uniform.tolist(), reinforce, scan)
-    assert_explains(layout, data, moved, expected)
-
-
-@CASES
-@given(
-    naive.cascade_sets(max_cascades=6),
-    st.booleans(),
-    LIMITS,
-    st.booleans(),
-    st.integers(0, 3),
-    SEEDS,
-)
-def test_proposed_parents(cascades, background, limit, weighted, scan, case):
-    rng = np.random.default_rng(case)
-    layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
-    uniform = rng.random((layout.n_infections, 3))
-    share, factor = rng.gamma(0.5, size=(2, layout.n_nodes)) + 0.01
-    running = np.append(0.0, np.cumsum(share[layout.meeting[2]]))
-    ground = {p: data.shape[p] / data.rate[p] for p in data.shape}
-    besides = [
-        {(u, v): factor[v] * share[u] if u >= 0 else ground[u, v] for u, v in sources}
-        for sources in data.sources
-    ]
-    before = as_explanation(layout, moved[0])
-    odds = share, running, factor
-    moves = parent_kernels.propose_parents(
-        *lookup(layout, *parameters), scan, layout.meeting, odds, uniform, *moved
-    )
-    expected, expected_moves = naive.propose_parents(data, before, scan, uniform.tolist(), besides)
-    assert_explains(layout, data, moved, expected)
-    assert moves == expected_moves
-
-
-@CASES
-@given(naive.cascade_sets(max_cascades=6), st.booleans(), LIMITS, st.booleans(), SEEDS)
-def test_swaps(cascades, background, limit, weighted, case):
-    compare_swaps(cascades, background, limit, weighted, case)
-
-
-@pytest.mark.parametrize("n_cascades", [254, 255, 256, 300])
-@pytest.mark.parametrize("case", range(5))
-def test_swaps_of_many_infections(n_cascades, case):
-    """More of one child than the number of them that is kept by pair can say."""
-    rng = np.random.default_rng(case)
-    some = rng.random(n_cascades) < 0.9  # where the second source is a candidate
-    node = np.concatenate([[0, 1, 2] if both else [0, 2] for both in some])
-    time = np.concatenate([[0.0, 1.0, 2.0] if both else [0.0, 2.0] for both in some])
-    offset = np.concatenate(([0], np.cumsum(np.where(some, 3, 2))))
-    cascades = Cascades.from_arrays(range(3), offset, node, time, np.full(n_cascades, 3.0))
-    compare_swaps(cascades, False, None, False, case)
-
-
-def compare_swaps(cascades, background, limit, weighted, case):
-    rng = np.random.default_rng(case)
-    layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
-    uniform = rng.random((layout.n_infections, 2))
-    before = as_explanation(layout, moved[0])
-    accepted = parent_kernels.update_swaps(
-        *lookup(layout, *parameters), layout.pair_source, layout.few_cand, uniform, *moved
-    )
-    if weighted:
-        uniform[:, 1] = 1.0 - uniform[:, 1]  # there the decision is made on the log scale
-    expected, expected_accepted = naive.draw_swaps(data, before, uniform.tolist())
-    assert_explains(layout, data, moved, expected)
-    assert accepted == expected_accepted
-
-
-@given(st.integers(1, 40), st.integers(0, 40), st.floats(-30, 3), st.floats(-30, 3), SEEDS)
-def test_ratio_of_a_transfer_is_bounded_by_its_ends(n, more, log_a, log_b, case):
-    """On which the early rejection of swaps rests: convex on the log scale."""
-    rng = np.random.default_rng(case)
-    limit = 10.0 ** rng.uniform(-8.0, 0.0)
-    (r_a, r_b), (d_a, d_b) = np.exp([log_a, log_b]), rng.gamma(1.0, size=2) + 0.01
-    ratios = [
-        parent_kernels._transfer(r_a, d_a, n + more, r_b, d_b, 0, s) for s in range(1, n + more + 1)
-    ]
-    for most in range(1, len(ratios) + 1):
-        assert max(ratios[:most]) <= max(ratios[0], ratios[most - 1]) * (1.0 + 1e-9)
-        if parent_kernels._is_hopeless(r_a, d_a, n + more, r_b, d_b, most, limit):
-            assert max(ratios[:most]) <= limit
+# ------------------------------------------------------------------------------------------- shapes
 
 
 @CASES
@@ -645,170 +442,3 @@ def test_running_sums(cascades, n_draws, case):
         assert (p in record.used) == (expected["hits"] > 0)
         for name, value in expected.items():
             assert found[name][p] == pytest.approx(value, rel=1e-12), name
-
-
-# ----------------------------------------------------------------------------- whole chains: counts
-
-
-def every_model() -> list[tuple[Model, int | None]]:
-    """All combinations of the settings that change what a sweep does, with max_candidates."""
-    found = []
-    for name, prior, likelihood, null, limit, reserve in itertools.product(
-        sorted(DELAYS), ("hdp", "flat"), ("survival", "tree"), (True, False), (None, 2), (0.0, 0.2)
-    ):
-        if prior == "flat" and (not null or reserve):
-            continue
-        for background, balance in itertools.product((False, True), repeat=2):
-            if likelihood == "tree" and (background or not balance):
-                continue
-            model = Model(
-                delay=get_delay(name),
-                prior=prior,
-                likelihood=likelihood,
-                null_community=null,
-                truncation=4,
-                background=background,
-                balance_exposure=balance,
-                reserve=reserve,
-            )
-            found.append((model, limit))
-    return found
-
-
-def some_cascades(seed: int):
-    """Six cascades over eight nodes, the last never infected, with ties and a singleton."""
-    rng = np.random.default_rng(seed)
-    tales = []
-    for size in (1, 3, 4, 5, 6, 6):
-        times = np.round(np.cumsum(rng.exponential(size=size)), 1) / 0.7
-        nodes = rng.permutation(7)[:size].tolist()
-        tales.append(naive.Story(list(zip(times.tolist(), nodes, strict=True)), times[-1] + 1.0))
-    return naive.cascades_of(tales, 8)
-
-
-def broken_invariants(chain: Chain) -> list[str]:
-    """What the arrays of a state say about each other and is not so."""
-    state, layout, model = chain.state, chain.layout, chain.model
-    rows = np.diff(layout.cand_ptr) > 0
-    held = layout.cand_ptr[:-1][rows] + state.choice[rows]
-    edges = layout.pair_source >= 0
-    tokens = state.token_sender, state.token_receiver
-    width, size = state.eta.size, chain.base.size
-    said = {
-        "a parent is the chosen candidate": (state.parent[rows] == layout.cand_pair[held]).all(),
-        "a seed has no parent": (state.parent[~rows] == -1).all(),
-        "n counts parents": (
-            state.n_pair == np.bincount(state.parent[rows], minlength=layout.n_pairs)
-        ).all(),
-        "shapes are positive": (state.shape > 0.0).all() and np.isfinite(state.shape).all(),
-        "background shapes stay": (state.shape[~edges] == model.background_shape).all(),
-        "eta counts tokens": (state.eta == np.bincount(state.community, minlength=width)).all(),
-        "no token is in a null that is not there": model.null_community or state.eta[0] == 0,
-        "D, A and B are distributions": np.allclose(state.weight.sum(), 1.0)
-        and np.allclose(state.sender.sum(axis=0), 1.0)
-        and np.allclose(state.receiver.sum(axis=0), 1.0),
-        "popularity is a distribution": abs(state.beta.sum() - 1.0) < 1e-12,
-        "scalars are positive": min(
-            state.total, state.b, state.nu, state.alpha, state.tau, state.gamma
-        )
-        > 0.0,
-        "everything is finite": all(
-            np.isfinite(x).all() for x in map(np.asarray, state_values(state).values())
-        ),
-    }
-    for name, side in zip(("sent", "received"), tokens, strict=True):
-        expected = np.zeros((size, width), np.int64)
-        np.add.at(expected, (side, state.community), 1)
-        said[f"{name} counts tokens"] = (getattr(state, name) == expected).all()
-    if model.likelihood == "survival":
-        exposure, node_full = layout.exposure(model.delay, state.theta)
-        said["exposures follow the delay parameters"] = (exposure == state.exposure).all() and (
-            node_full == state.node_full
-        ).all()
-        added = np.where(edges, state.b, state.background_rate)
-        said["rate is b + exposure"] = (rates.collapsed_rate(chain) == exposure + added).all()
-    said["the real tokens come first"] = state.n_real <= state.community.size
-    if state.cand_weight.size:
-        largest = [max(w) for w in candidate_rows(layout, state.cand_weight) if w]
-        said["weights are relative to the largest"] = set(largest) <= {1.0}
-    return [what for what, so in said.items() if not so]
-
-
-def state_values(state) -> dict:
-    """All fields of a state but the proposal scales."""
-    return {f.name: getattr(state, f.name) for f in fields(state) if f.name != "log_step"}
-
-
-def test_counts_agree_after_every_update(seed):
-    cascades = some_cascades(seed)
-    for number, (model, limit) in enumerate(every_model()):
-        layout = build_layout(cascades, background=model.background, max_candidates=limit)
-        chain = Chain(layout, model, np.random.default_rng([seed, number]))
-        for sweep in range(3):
-            chain.holding = sweep == 0
-            chain.adapting = sweep < 2
-            for update in chain.updates:
-                update(chain)
-                if update.__name__ == "draw_token_communities" and chain.state.eta.size > 5:
-                    continue  # the truncation has just been doubled; the network follows
-                assert broken_invariants(chain) == [], (update.__name__, model, limit)
-
-
-def test_a_broken_count_is_noticed(seed):
-    """Negative control of the test above."""
-    model = next(model for model, _ in every_model() if model.background)
-    layout = build_layout(some_cascades(seed), background=True)
-    chain = Chain(layout, model, np.random.default_rng(1))
-    chain.sweep()
-    assert broken_invariants(chain) == []
-    chain.state.n_pair[0] += 1
-    chain.state.sent[0, 1] -= 1
-    chain.state.rate[0] *= 1.0 + 1e-15
-    assert set(broken_invariants(chain)) == {
-        "n counts parents",
-        "sent counts tokens",
-        "rate is b + exposure",
-    }
-
-
-# ------------------------------------------------------------------------- with and without the JIT
-
-
-def chain_digests(seed: int) -> list[str]:
-    """A hash of everything in the state of a short chain, for one in five of the models."""
-    digests = []
-    cascades = some_cascades(seed)
-    for number, (model, limit) in enumerate(every_model()[::5]):
-        layout = build_layout(cascades, background=model.background, max_candidates=limit)
-        chain = Chain(layout, model, np.random.default_rng([seed, number]))
-        chain.holding = False
-        for _ in range(2):
-            chain.sweep()
-        digest = hashlib.sha256()
-        for name, value in {**state_values(chain.state), **chain.state.log_step}.items():
-            array = np.asarray(value)
-            digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-        digests.append(digest.hexdigest())
-    return digests
-
-
-def test_same_bytes_with_and_without_compilation(seed):
-    found = []
-    for disable in ("0", "1"):
-        code = (
-            "import json, numba; from tests.test_kernels import chain_digests; "
-            f"print(json.dumps([numba.config.DISABLE_JIT, chain_digests({seed})]))"
-        )
-        run = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env={**os.environ, "NUMBA_DISABLE_JIT": disable},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        disabled, digests = json.loads(run.stdout)
-        assert disabled == int(disable)
-        found.append(digests)
-    assert found[0] == found[1]
-    assert len(set(found[0])) == len(found[0])  # the digest sees what differs

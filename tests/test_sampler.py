@@ -25,7 +25,7 @@ from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import SHAPE_FLOOR, Chain, Model, refresh_shape
 from tests import naive
 from tests.test_enumeration import THREE, TWO, explain, tiny_chain
-from tests.test_kernels import broken_invariants, every_model, some_cascades, state_values
+from tests.test_whole_chains import broken_invariants, every_model, some_cascades, state_values
 
 ALPHA = 1e-5  # false-alarm rate of every Kolmogorov-Smirnov test in this file
 CAUGHT = 1e-10  # p-value that a seeded bug must fall below

@@ -1,0 +1,199 @@
+"""Updates of parents against their restatement in `tests/naive.py`; see also test_kernels.py."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cascadenet.cascades import Cascades
+from cascadenet.inference.layout import Layout, build_layout
+from cascadenet.inference.parents import _kernels as parent_kernels
+from cascadenet.inference.sampler import SHAPE_FLOOR
+from tests import naive
+from tests.kernel_cases import CASES, LIMITS, SEEDS, candidate_rows, pair_keys
+
+MORE = 0.1  # of all rates
+
+pytestmark = pytest.mark.jit_off
+
+
+def explained(cascades, background, limit, weighted, rng):
+    """A layout with random shapes, rates and hazards, random parents, and the same for naive."""
+    layout = build_layout(cascades, background=background, max_candidates=limit)
+    n_pairs, n_cand = layout.n_pairs, layout.cand_pair.size
+    shape = np.maximum(rng.gamma(0.2, size=n_pairs), SHAPE_FLOOR)
+    shape[rng.random(n_pairs) < 0.2] = rng.choice((SHAPE_FLOOR, 1e-20, 1e-15))
+    rate = rng.gamma(2.0, size=n_pairs)
+    cand_weight = np.empty(0)
+    if weighted:
+        cand_weight = rng.random(n_cand) * (rng.random(n_cand) < 0.8)
+        cand_weight[layout.cand_ptr[:-1][np.diff(layout.cand_ptr) > 0]] = 1.0
+    hazards = candidate_rows(layout, cand_weight if weighted else np.ones(n_cand))
+    choice = np.zeros(layout.n_infections, np.int32)
+    parent = np.full(layout.n_infections, -1, np.int32)
+    for row, weights in enumerate(hazards):
+        if weights:
+            choice[row] = rng.choice(np.flatnonzero(weights))
+            parent[row] = layout.cand_pair[layout.cand_ptr[row] + choice[row]]
+    n_pair = np.bincount(parent[parent >= 0], minlength=n_pairs).astype(np.int32)
+    keys = pair_keys(layout)
+    data = naive.infections(
+        naive.stories(cascades),
+        cascades.n_nodes,
+        limit,
+        background,
+        lambda delay: 1.0,
+        dict(zip(keys, shape.tolist(), strict=True)),
+        dict(zip(keys, (rate + MORE).tolist(), strict=True)),
+    )
+    data = dataclasses.replace(data, hazards=hazards)
+    return layout, (shape, rate, cand_weight), (choice, parent, n_pair), data
+
+
+def as_explanation(layout: Layout, choice: np.ndarray) -> tuple[int, ...]:
+    """Positions of the parents, -1 for seeds."""
+    return tuple(np.where(np.diff(layout.cand_ptr) > 0, choice, -1).tolist())
+
+
+def assert_explains(layout: Layout, data: naive.Infections, moved, expected) -> None:
+    """`choice`, `parent` and `n_pair` all say what the naive explanation says."""
+    choice, parent, n_pair = moved
+    assert as_explanation(layout, choice) == expected
+    keys = pair_keys(layout)
+    for row, position in enumerate(expected):
+        if position < 0:
+            assert parent[row] == -1
+        else:
+            assert keys[parent[row]] == data.sources[row][position]
+    counts = data.counts(expected)
+    assert n_pair.tolist() == [counts[key] for key in keys]
+
+
+def lookup(layout: Layout, shape, rate, cand_weight) -> tuple:
+    """First arguments of the kernels that look candidates up."""
+    return (
+        layout.lookup,
+        layout.child_ptr,
+        layout.cand_ptr,
+        layout.cand_pair,
+        cand_weight,
+        layout.pair_ptr,
+        (shape, rate, MORE),
+    )
+
+
+@CASES
+@given(
+    naive.cascade_sets(),
+    st.booleans(),
+    LIMITS,
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 6),
+    SEEDS,
+)
+def test_parents(cascades, background, limit, weighted, reinforce, scan, case):
+    """Infections of children with more candidates than `scan` on average keep their parents."""
+    rng = np.random.default_rng(case)
+    layout, (shape, rate, cand_weight), moved, data = explained(
+        cascades, background, limit, weighted, rng
+    )
+    uniform = rng.random(layout.n_infections)
+    before = as_explanation(layout, moved[0])
+    parent_kernels.update_parents(
+        layout.child_ptr,
+        layout.cand_ptr,
+        layout.cand_pair,
+        cand_weight,
+        layout.pair_ptr,
+        (shape, rate, MORE),
+        reinforce,
+        scan,
+        uniform,
+        *moved,
+    )
+    expected = naive.draw_parents(data, before, uniform.tolist(), reinforce, scan)
+    assert_explains(layout, data, moved, expected)
+
+
+@CASES
+@given(
+    naive.cascade_sets(max_cascades=6),
+    st.booleans(),
+    LIMITS,
+    st.booleans(),
+    st.integers(0, 3),
+    SEEDS,
+)
+def test_proposed_parents(cascades, background, limit, weighted, scan, case):
+    rng = np.random.default_rng(case)
+    layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
+    uniform = rng.random((layout.n_infections, 3))
+    share, factor = rng.gamma(0.5, size=(2, layout.n_nodes)) + 0.01
+    running = np.append(0.0, np.cumsum(share[layout.meeting[2]]))
+    ground = {p: data.shape[p] / data.rate[p] for p in data.shape}
+    besides = [
+        {(u, v): factor[v] * share[u] if u >= 0 else ground[u, v] for u, v in sources}
+        for sources in data.sources
+    ]
+    before = as_explanation(layout, moved[0])
+    odds = share, running, factor
+    moves = parent_kernels.propose_parents(
+        *lookup(layout, *parameters), scan, layout.meeting, odds, uniform, *moved
+    )
+    expected, expected_moves = naive.propose_parents(data, before, scan, uniform.tolist(), besides)
+    assert_explains(layout, data, moved, expected)
+    assert moves == expected_moves
+
+
+@CASES
+@given(naive.cascade_sets(max_cascades=6), st.booleans(), LIMITS, st.booleans(), SEEDS)
+def test_swaps(cascades, background, limit, weighted, case):
+    compare_swaps(cascades, background, limit, weighted, case)
+
+
+@pytest.mark.parametrize("n_cascades", [254, 255, 256, 300])
+@pytest.mark.parametrize("case", range(5))
+def test_swaps_of_many_infections(n_cascades, case):
+    """More of one child than the number of them that is kept by pair can say."""
+    rng = np.random.default_rng(case)
+    some = rng.random(n_cascades) < 0.9  # where the second source is a candidate
+    node = np.concatenate([[0, 1, 2] if both else [0, 2] for both in some])
+    time = np.concatenate([[0.0, 1.0, 2.0] if both else [0.0, 2.0] for both in some])
+    offset = np.concatenate(([0], np.cumsum(np.where(some, 3, 2))))
+    cascades = Cascades.from_arrays(range(3), offset, node, time, np.full(n_cascades, 3.0))
+    compare_swaps(cascades, False, None, False, case)
+
+
+def compare_swaps(cascades, background, limit, weighted, case):
+    rng = np.random.default_rng(case)
+    layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
+    uniform = rng.random((layout.n_infections, 2))
+    before = as_explanation(layout, moved[0])
+    accepted = parent_kernels.update_swaps(
+        *lookup(layout, *parameters), layout.pair_source, layout.few_cand, uniform, *moved
+    )
+    if weighted:
+        uniform[:, 1] = 1.0 - uniform[:, 1]  # there the decision is made on the log scale
+    expected, expected_accepted = naive.draw_swaps(data, before, uniform.tolist())
+    assert_explains(layout, data, moved, expected)
+    assert accepted == expected_accepted
+
+
+@given(st.integers(1, 40), st.integers(0, 40), st.floats(-30, 3), st.floats(-30, 3), SEEDS)
+def test_ratio_of_a_transfer_is_bounded_by_its_ends(n, more, log_a, log_b, case):
+    """On which the early rejection of swaps rests: convex on the log scale."""
+    rng = np.random.default_rng(case)
+    limit = 10.0 ** rng.uniform(-8.0, 0.0)
+    (r_a, r_b), (d_a, d_b) = np.exp([log_a, log_b]), rng.gamma(1.0, size=2) + 0.01
+    ratios = [
+        parent_kernels._transfer(r_a, d_a, n + more, r_b, d_b, 0, s) for s in range(1, n + more + 1)
+    ]
+    for most in range(1, len(ratios) + 1):
+        assert max(ratios[:most]) <= max(ratios[0], ratios[most - 1]) * (1.0 + 1e-9)
+        if parent_kernels._is_hopeless(r_a, d_a, n + more, r_b, d_b, most, limit):
+            assert max(ratios[:most]) <= limit
