@@ -30,6 +30,7 @@ from cascadenet.errors import FormatError
 from cascadenet.files import atomic_path
 from cascadenet.inference import coupled_hdp
 from cascadenet.inference.layout import build_layout
+from cascadenet.inference.rates import collapsed_rate
 from cascadenet.inference.sampler import Chain
 from cascadenet.posterior import EDGE_COLUMNS, EdgeSums, Posterior
 from tests import naive
@@ -125,7 +126,9 @@ def replay(cascades: cn.Cascades, seed: int, **settings) -> list[Draw]:
             if sweep >= RUN["tune"]:
                 state = chain.state
                 unit = layout.unit ** -model.delay.rate_exponent(state.theta)
-                draws.append(Draw(state.shape.copy(), state.rate.copy(), state.n_pair + 0, unit))
+                draws.append(
+                    Draw(state.shape.copy(), collapsed_rate(chain), state.n_pair + 0, unit)
+                )
     return draws
 
 
