@@ -1,7 +1,7 @@
 """Cost of the parent and swap updates as cascades grow longer; figures of docs/benchmarks.md.
 
     python benchmarks/cascade_length.py [--infections 100000] [--longest 3000]
-    python benchmarks/cascade_length.py large [--infections 1000000]
+    python benchmarks/cascade_length.py large [--infections 1000000] [--nodes 100000] [--length 30]
 
 A random network of 4000 nodes with eight targets each; cascades spread over it from random seeds
 until so many nodes are infected, where watching ends. The number of infections is the same for
@@ -9,8 +9,8 @@ every length. `scanned` draws a parent from all candidates, `proposed` by Metrop
 `update` is what the sampler does. Nanoseconds of CPU time per infection with a choice, medians of
 seven passes on warm kernels, all from one state after some sweeps; and million infections a second.
 
-`large`: 100 000 nodes and cascades of 30; seconds of building the layout and of each update of a
-sweep, and peak memory.
+`large`: seconds of building the layout and of each update of a sweep, and peak memory before and
+while draws are recorded.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cascadenet as cn
 from cascadenet.delays import get_delay
 from cascadenet.inference import parents
+from cascadenet.inference.chains import Record, Schedule
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Chain, Model
 
@@ -96,15 +97,16 @@ def measure(length: int, infections: int) -> dict[str, float]:
     return row | {"million/s": 1e3 / row["update"], "swaps, million/s": 1e3 / row["swaps"]}
 
 
-def large(infections: int, sweeps: int = 5) -> None:
+def large(infections: int, n_nodes: int, length: int, sweeps: int = 5) -> None:
     """Print what a chain costs on many nodes and infections."""
-    cascades = cascades_of_length(30, infections, seed=1, n_nodes=100_000)
+    cascades = cascades_of_length(length, infections, seed=1, n_nodes=n_nodes)
     print(f"{cascades}; {peak_memory():.0f} MB before the fit")
     begin = time.process_time()
     layout = build_layout(cascades)
+    never = np.count_nonzero(layout.n_cand == 0)
     print(
-        f"{layout.cand_pair.size} candidates, {layout.n_pairs} pairs; "
-        f"layout {time.process_time() - begin:.1f} s"
+        f"{layout.cand_pair.size} candidates; {layout.n_pairs} pairs, {never} of them never "
+        f"candidates; layout {time.process_time() - begin:.1f} s"
     )
     chain = Chain(layout, Model(get_delay("exponential")), np.random.default_rng(1))
     chain.sweep()
@@ -116,7 +118,11 @@ def large(infections: int, sweeps: int = 5) -> None:
             spent[update.__name__].append(time.process_time() - begin)
     table = pd.Series({name: statistics.median(x) for name, x in spent.items()})
     print(table.round(2).to_string())
-    print(f"a sweep {table.sum():.1f} s; peak memory {peak_memory():.0f} MB")
+    print(f"a sweep {table.sum():.2f} s; peak memory {peak_memory():.0f} MB")
+    record, begin = Record(chain, Schedule(0, sweeps, 1, 0)), time.process_time()
+    for _ in range(sweeps):
+        record.add_pairs(chain)
+    print(f"recording {(time.process_time() - begin) / sweeps:.2f} s; {peak_memory():.0f} MB")
 
 
 def peak_memory() -> float:
@@ -129,10 +135,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", nargs="?", choices=("large",))
     parser.add_argument("--infections", type=int)
+    parser.add_argument("--nodes", type=int, default=100_000)
+    parser.add_argument("--length", type=int, default=30)
     parser.add_argument("--longest", type=int, default=LENGTHS[-1])
     options = parser.parse_args()
     if options.part:
-        large(options.infections or 1_000_000)
+        large(options.infections or 1_000_000, options.nodes, options.length)
         return
     rows = []
     for length in LENGTHS:

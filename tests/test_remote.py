@@ -5,7 +5,9 @@ Those of a Dask cluster are in test_cluster.py.
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
+import threading
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -174,3 +176,44 @@ def test_errors_come_through() -> None:
 
     with pytest.raises(MemoryError, match="of a worker"):
         run_remote_chains(*problem(near, "exponential"), client=Broken(), progress=quiet())
+
+
+class Silent:
+    """A Dask client whose transfers never end; its worker is gone after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.asyncio_loop = asyncio.new_event_loop()
+        self.loop = self  # as Dask has it
+        self.thread = threading.Thread(target=self.asyncio_loop.run_forever)
+        self.cancelled = threading.Event()
+
+    def nthreads(self) -> dict[str, int]:
+        self.looks -= 1
+        return {"a": 1} if self.looks >= 0 else {"b": 1}
+
+    async def gather(self, state: Any, asynchronous: bool) -> Any:
+        assert asynchronous
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+
+@pytest.mark.parametrize("looks", [0, 3])
+def test_state_lost_while_it_is_fetched(monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+    """Dask would wait for the worker to come back."""
+    monkeypatch.setattr(remote, "POLL", 0.01)
+    client = Silent(looks)
+    workers = remote.DaskWorkers(client, None)
+    workers._seats[0] = "a"
+    client.thread.start()
+    try:
+        with pytest.raises(remote.Lost):
+            workers.fetch(0, object())
+        assert client.looks == -1
+        assert client.cancelled.wait(10.0)
+    finally:
+        client.asyncio_loop.call_soon_threadsafe(client.asyncio_loop.stop)
+        client.thread.join()
+        client.asyncio_loop.close()
