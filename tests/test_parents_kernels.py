@@ -98,6 +98,26 @@ def lookup(layout: Layout, shape, rate, cand_weight) -> tuple:
 )
 def test_parents(cascades, background, limit, weighted, reinforce, scan, case):
     """Infections of children with more candidates than `scan` on average keep their parents."""
+    compare_parents(cascades, background, limit, weighted, reinforce, scan, case)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("case", range(20))
+def test_parents_of_long_cascades(background, weighted, case):
+    """Up to thirty candidates, with ties, of weights a hundred orders of magnitude apart."""
+    rng = np.random.default_rng(case)
+    size = rng.integers(2, 31, size=5)
+    offset = np.concatenate(([0], np.cumsum(size)))
+    node = np.concatenate([rng.permutation(31)[:n] for n in size])
+    time = rng.integers(40, size=node.size) / 3.0
+    order = np.lexsort((node, time, np.repeat(np.arange(5), size)))
+    node, time = node[order], time[order]
+    cascades = Cascades.from_arrays(range(31), offset, node, time, np.full(5, 20.0))
+    compare_parents(cascades, background, None, weighted, True, 31, case)
+
+
+def compare_parents(cascades, background, limit, weighted, reinforce, scan, case):
     rng = np.random.default_rng(case)
     layout, (shape, rate, cand_weight), moved, data = explained(
         cascades, background, limit, weighted, rng
