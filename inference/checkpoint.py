@@ -67,16 +67,16 @@ class Checkpoint:
         Raises
         ------
         FormatError
-            Damaged file, newer version, or a run with other data or settings.
+            Damaged file, another version, or a run with other data or settings.
         """
         if not self.path.exists():
             return False
         try:
             meta, file = _open(self.content())
-            if meta["format"] > FORMAT:
+            if meta["format"] != FORMAT:
                 raise FormatError(
-                    f"the checkpoint has format {meta['format']}; expected at most {FORMAT}: it "
-                    f"was written by a newer version of cascadenet ({self.path})"
+                    f"the checkpoint has format {meta['format']}; expected {FORMAT}: it was "
+                    f"written by another version of cascadenet ({self.path})"
                 )
             self._compare(meta["run"])
             _restore(chain, record, meta, file)
