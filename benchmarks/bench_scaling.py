@@ -1,4 +1,4 @@
-"""Chains in shards, and whole ones on workers: time, bytes on the wire, lost workers, costs.
+"""Chains in shards, and whole ones on threads and workers: time, bytes on the wire, losses, costs.
 
 ``python benchmarks/bench_scaling.py [PART ...] [--infections N] [--nodes N] [--window T]
 [--shards N] [--rounds N] [--sweeps N] [--check]``, with parts ``threads``, ``whole``, ``workers``,
@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,32 +182,37 @@ def dask_client(workers: int) -> Iterator[Any]:
 
 
 def whole(plan: Plan, options: argparse.Namespace) -> bool:
-    """Two chains that are not cut, half of their sweeps recorded, on one and on two workers."""
-    starts = [chains.Start(seed) for seed in SEED.spawn(2)]
+    """Two chains that are not cut, half of their sweeps recorded: on threads and on workers."""
+    starts, sweeps = [chains.Start(seed) for seed in SEED.spawn(2)], 10 * options.sweeps
 
-    def run(client: Any, sweeps: int) -> float:
+    def run(runner: Callable[..., object], sweeps: int) -> float:
         schedule = chains.Schedule(sweeps // 2, sweeps - sweeps // 2, 1, sweeps // 6)
         start = time.perf_counter()
         with chains.Progress(1, show=False) as bar:
-            run_remote_chains(
-                plan.layout, plan.model, schedule, starts, client=client, progress=bar
-            )
+            runner(plan.layout, plan.model, schedule, starts, progress=bar)
         return time.perf_counter() - start
 
     with dask_client(1) as one, dask_client(2) as two:
-        seconds: dict[int, list[float]] = {1: [], 2: []}
-        for client in (one, two):
-            run(client, WARM)
-        for _ in range(max(options.rounds // 2, 1)):
-            for count, client in ((1, one), (2, two)):
-                seconds[count].append(run(client, 10 * options.sweeps))
-    medians = [statistics.median(seconds[count]) for count in (1, 2)]
-    print(
-        f"\ntwo whole chains of {10 * options.sweeps} sweeps, data sent and records fetched: "
-        f"{medians[0]:.2f} s on one worker, {medians[1]:.2f} s on two"
-    )
-    print(f"RATIO Dask workers 2 / 1, whole chains: {medians[0] / medians[1]:.2f}")
-    return medians[0] / medians[1] >= WORKERS_RATIO
+        runners = {
+            "threads": [partial(chains.run_chains, n_jobs=count) for count in (1, 2)],
+            "Dask workers": [partial(run_remote_chains, client=client) for client in (one, two)],
+        }
+        seconds: dict[tuple[str, int], list[float]] = {}
+        for round in range(1 + max(options.rounds // 2, 1)):
+            for name, pair in runners.items():
+                for count, runner in enumerate(pair, 1):
+                    spent = run(runner, sweeps if round else WARM)
+                    seconds.setdefault((name, count), []).append(spent)
+    ratios = {}
+    for name in runners:
+        first, second = (statistics.median(seconds[name, count][1:]) for count in (1, 2))
+        ratios[name] = first / second
+        print(
+            f"\ntwo whole chains of {sweeps} sweeps on {name}, data sent and records fetched: "
+            f"{first:.2f} s on one, {second:.2f} s on two"
+        )
+        print(f"RATIO {name} 2 / 1, whole chains: {ratios[name]:.2f}")
+    return ratios["threads"] >= THREADS_RATIO and ratios["Dask workers"] >= WORKERS_RATIO
 
 
 def workers(plan: Plan, options: argparse.Namespace) -> bool:
