@@ -192,27 +192,27 @@ def whole(plan: Plan, options: argparse.Namespace) -> bool:
             runner(plan.layout, plan.model, schedule, starts, progress=bar)
         return time.perf_counter() - start
 
-    with dask_client(1) as one, dask_client(2) as two:
-        runners = {
-            "threads": [partial(chains.run_chains, n_jobs=count) for count in (1, 2)],
-            "Dask workers": [partial(run_remote_chains, client=client) for client in (one, two)],
-        }
-        seconds: dict[tuple[str, int], list[float]] = {}
-        for round in range(1 + max(options.rounds // 2, 1)):
-            for name, pair in runners.items():
-                for count, runner in enumerate(pair, 1):
-                    spent = run(runner, sweeps if round else WARM)
-                    seconds.setdefault((name, count), []).append(spent)
-    ratios = {}
-    for name in runners:
-        first, second = (statistics.median(seconds[name, count][1:]) for count in (1, 2))
-        ratios[name] = first / second
+    def ratio(name: str, one: Callable[..., object], two: Callable[..., object]) -> float:
+        spent: dict[int, list[float]] = {1: [], 2: []}
+        for runner in (one, two):
+            run(runner, WARM)
+        for _ in range(max(options.rounds // 2, 1)):
+            for count, runner in ((1, one), (2, two)):
+                spent[count].append(run(runner, sweeps))
+        first, second = (statistics.median(spent[count]) for count in (1, 2))
         print(
             f"\ntwo whole chains of {sweeps} sweeps on {name}, data sent and records fetched: "
             f"{first:.2f} s on one, {second:.2f} s on two"
         )
-        print(f"RATIO {name} 2 / 1, whole chains: {ratios[name]:.2f}")
-    return ratios["threads"] >= THREADS_RATIO and ratios["Dask workers"] >= WORKERS_RATIO
+        print(f"RATIO {name} 2 / 1, whole chains: {first / second:.2f}", flush=True)
+        return first / second
+
+    # before there are clusters, whose client has threads of its own
+    threads = ratio("threads", *(partial(chains.run_chains, n_jobs=count) for count in (1, 2)))
+    with dask_client(1) as one, dask_client(2) as two:
+        clients = (partial(run_remote_chains, client=client) for client in (one, two))
+        workers = ratio("Dask workers", *clients)
+    return threads >= THREADS_RATIO and workers >= WORKERS_RATIO
 
 
 def workers(plan: Plan, options: argparse.Namespace) -> bool:
