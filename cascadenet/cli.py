@@ -277,10 +277,12 @@ def _fit(options: Options) -> int:
         options.parser.error("--resume needs --checkpoint DIR")
     over_time = dynamic.asks_intervals(options)
     if options.dask is not None and over_time:
-        options.parser.error("--dask goes with no intervals")
-    whole = over_time or options.likelihood == "tree" or options.checkpoint
+        options.parser.error("--dask goes with no intervals; got both: leave one of them out")
+    whole = ["intervals"] * over_time + ["a tree likelihood"] * (options.likelihood == "tree")
+    whole += ["--checkpoint"] * (options.checkpoint is not None)
     if options.shards is not None and whole:
-        options.parser.error("--shards goes with no intervals, tree likelihood or checkpoint")
+        needs = "--shards goes with no intervals, tree likelihood or checkpoint"
+        options.parser.error(f"{needs}; got {', '.join(whole)}")
     check_folder(options.output, RUN_FILE if options.force else None)
     cascades = _read_cascades(options)
     if not options.quiet:

@@ -172,6 +172,16 @@ class Record:
         self._slot = np.full(self.mean_sum.size, -1, np.int32)
         self._slot[self.used] = np.arange(self._n_used)
 
+    def take(self, name: str) -> np.ndarray:
+        """Hand over a running sum, by pair where it is one of pairs; it is released here."""
+        values = getattr(self, name)
+        setattr(self, name, None)
+        if name not in self.used_arrays:
+            return values
+        by_pair = np.zeros(self.n_pairs, values.dtype)
+        by_pair[self.used] = values
+        return by_pair
+
     def truncate(self) -> None:
         """Drop what an interrupted chain has not drawn, and room that is not needed."""
         for name in self.used_arrays:
@@ -261,20 +271,26 @@ def scalar_values(chain: Chain) -> dict[str, float]:
         values["alpha"], values["tau"], values["gamma"] = state.alpha, state.tau, state.gamma
         values["n_communities"] = float(np.count_nonzero(state.eta[1:]))
         values["null_share"] = float(state.weight[0])
-        values["entropy"] = _entropy(chain)
+        values["entropy"] = entropy(*shape_moments(chain, np.empty(rates.BLOCK)))
     return values
 
 
-def _entropy(chain: Chain) -> float:
-    """Entropy of the network's distribution over the listed pairs of nodes."""
-    mass = by_log = 0.0
+def shape_moments(chain: Chain, scratch: np.ndarray) -> np.ndarray:
+    """Sums of the shapes r of the listed pairs of nodes, and of r log r, float64 (2,)."""
+    moments = np.zeros(2)
     for block in rates.blocks(chain.layout.n_pairs):
         shape = chain.state.shape[block]
         if chain.edge_pairs is not None:
             shape = shape[chain.layout.pair_source[block] >= 0]
-        mass += shape.sum()
-        by_log += (shape * np.log(shape)).sum()
-    return float(np.log(mass) - by_log / mass) if mass > 0.0 else 0.0
+        product = np.log(shape, out=scratch[: shape.size])
+        product *= shape
+        moments += shape.sum(), product.sum()
+    return moments
+
+
+def entropy(mass: float, moment: float) -> float:
+    """Entropy of the network's distribution over the listed pairs, from `shape_moments`."""
+    return float(np.log(mass) - moment / mass) if mass > 0.0 else 0.0
 
 
 def log_joint(chain: Chain) -> float:

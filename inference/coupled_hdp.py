@@ -363,7 +363,7 @@ def collect(
     )
     sums = EdgeSums(
         draws=np.array([record.draws for record in records]),
-        hits=np.stack([_sum([record], "hits") for record in records]),
+        hits=np.stack([record.take("hits") for record in records]),
         n=_mean(records, "n_sum", draws),
         rate=_mean(records, "mean_sum", draws),
         square=_mean(records, "square_sum", draws),
@@ -406,26 +406,11 @@ def kept_share(records: list[_chains.Record]) -> np.ndarray:
     return sum(record.kept_sum for record in records) / draws
 
 
-def _sum(records: list[_chains.Record], name: str) -> np.ndarray:
-    """Sum over all chains of a running sum; the chains' own are released."""
-    first = getattr(records[0], name)
-    total = first
-    if name in records[0].used_arrays:
-        total = np.zeros(records[0].n_pairs, first.dtype)
-        total[records[0].used] = first
-    setattr(records[0], name, None)
-    for record in records[1:]:
-        if name in record.used_arrays:
-            total[record.used] += getattr(record, name)
-        else:
-            total += getattr(record, name)
-        setattr(record, name, None)
-    return total
-
-
 def _mean(records: list[_chains.Record], name: str, draws: int) -> np.ndarray:
-    """Mean of a running sum over all draws of all chains."""
-    total = _sum(records, name)
+    """Mean of a running sum over all draws of all chains; the chains' own are released."""
+    total = records[0].take(name)
+    for record in records[1:]:
+        total += record.take(name)
     return np.divide(total, draws, out=total if total.dtype == np.float64 else None)
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 SMALLEST_SHARE = 1e-12  # of memories in force, and of those not; keeps their odds finite
 TARGET_ACCEPTANCE = 0.44  # of one-dimensional random walks
 FLAT_SUMS = 3  # values of b that a sweep compares
-BLOCK = 1 << 15  # pairs whose intermediate values stay in the cache
+# Pairs whose intermediate values stay in a processor's cache, and enough of them that threads do
+# not wait for each other at every step.
+BLOCK = 1 << 15
 
 
 @dataclass
@@ -198,9 +200,8 @@ class RateTarget:
             by_shape = state.total / max(known * (known - 1), 1)
             by_shape *= _flat_sum(chain, b, exposure, node_full) if others else flat_sum(chain, b)
         elif by_shape is None:
-            by_shape = (
-                listed + (self.unlisted * _log_share(b + carried.node_exposure, node_full)).sum()
-            )
+            rest = _log_share(b + carried.node_exposure, node_full)
+            by_shape = listed + (self.unlisted * rest).sum()
             if kept:
                 chain.shape_sums.by_b[b] = by_shape
         log_rate = np.log(exposure[self.used] + b + take(carried.exposure, self.used))

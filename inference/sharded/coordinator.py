@@ -122,7 +122,7 @@ class Coordinator(Chain):
         """The record of all draws, after the last sweep."""
         self._begin([], final=True)
         (parts,) = self.hosts.ask([("collect", {})])
-        for part, first in zip(parts, self.bounds, strict=False):
+        for part, first in zip(parts, self.bounds[:-1], strict=True):
             part["used"] = (part["used"] + first).astype(np.int32)
         names = list(parts[0])
         joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in names}
@@ -169,8 +169,7 @@ class Coordinator(Chain):
         scalars = chains.scalar_values(self)
         scalars["log_joint"] = value + (float(sums.ground[0]) if model.background else 0.0)
         if model.prior == "hdp":
-            mass, moment = sum(reply[1] for reply in replies)
-            scalars["entropy"] = float(np.log(mass) - moment / mass) if mass > 0.0 else 0.0
+            scalars["entropy"] = chains.entropy(*sum(reply[1] for reply in replies))
         for name, scalar in scalars.items():
             record.scalars[name][record.draws] = scalar
         record.full_sum += state.node_full

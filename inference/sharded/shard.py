@@ -17,10 +17,6 @@ from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.sampler import Model, State
 from cascadenet.inference.sharded.pieces import Piece
 
-# Pairs whose intermediate values fit in a processor's cache, and enough of them that threads do not
-# wait for each other at every step. Room for them is kept: in Dask's workers an allocator asks the
-# system anew for each array of 128 kB and more.
-BLOCK = 1 << 15
 # State of a shard that follows from the rest, from its layout or from the coordinator's.
 DERIVED = {"parent", "n_pair", "shape", "rate", "exposure", "node_full", "cand_weight"}
 DERIVED |= {"beta", "weight", "sender", "receiver", "eta", "sent", "received", "kept", "log_step"}
@@ -125,7 +121,9 @@ class Shard:
         self.network: Network | None = None
         self.state: State
         self.record: chains.Record
-        self._scratch, self._index = np.empty((3, BLOCK)), np.empty(BLOCK, np.intp)
+        # kept: in Dask's workers an allocator asks the system anew for arrays from 128 kB on
+        self._scratch = np.empty((3, rates.BLOCK))
+        self._index = np.empty(rates.BLOCK, np.intp)
         self._pending: tuple[np.ndarray, ...] = ()  # a delay proposal and its exposures
 
     def apply(self, orders: Sequence[Order]) -> list[Any]:
@@ -250,12 +248,7 @@ class Shard:
         if record.exposure_sum.size:
             record.exposure_sum += state.exposure
         record.draws += 1
-        shape, moments = state.shape[self._edges], np.zeros(2)
-        for start in range(0, shape.size, BLOCK):
-            block = shape[start : start + BLOCK]
-            product = np.log(block, out=self._scratch[0, : block.size])
-            product *= block
-            moments += block.sum(), product.sum()
+        moments = chains.shape_moments(self, self._scratch[0])
         sums = self.sums([state.b], [1.0], [state.background_rate])
         if self.layout.background:
             n, own = state.n_pair[self._ground_pairs], self.model.background_shape
@@ -320,8 +313,7 @@ class Shard:
         if self.edge_pairs is not None:  # the background's pairs, of source -1, add nothing
             shape = np.where(source >= 0, shape, 0.0)
         total = np.zeros(len(b))
-        for start in range(0, source.size if len(b) else 0, BLOCK):
-            block = slice(start, start + BLOCK)
+        for block in rates.blocks(source.size if len(b) else 0):
             own, r = exposure[block], shape[block]
             full, ratio, under = self._scratch[:, : own.size]
             index = self._index[: own.size]
