@@ -17,16 +17,19 @@ import numpy as np
 
 
 def kernel(function, **options):
-    """Compile without the GIL; cache on disk where a cache directory can be written."""
+    """Compile without the GIL or checks of divisors; cached on disk where that can be written."""
     try:
-        return numba.njit(nogil=True, cache=True, **options)(function)
+        return numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
     except RuntimeError:  # no writable cache directory: compile again in every process
-        return numba.njit(nogil=True, **options)(function)
+        return numba.njit(nogil=True, error_model="numpy", **options)(function)
 
 
 def part(function):
-    """Compile into the kernels that call it: handing arrays over costs more than small loops."""
-    return kernel(function, forceinline=True)
+    """Compile into the kernels that call it, arrays handed over without counting references.
+
+    Either would cost more than a small loop does. A part makes no arrays.
+    """
+    return kernel(function, forceinline=True, _nrt=False)
 
 
 # ------------------------------------------------------------------------------------------ network
@@ -112,7 +115,7 @@ def _shape_of_rows(sender, receiver, pair_ptr, pair_source, children, cursor, to
                 cursor[c] = p
 
 
-@part
+@kernel
 def _aligned(height):
     """Zeros (height, TILE) from the start of a line of the cache: vectors must not straddle two."""
     size = height * TILE

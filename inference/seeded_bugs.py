@@ -90,8 +90,9 @@ BUGS = (
         "capped",
         "draw_parents",
         parent_kernels,
-        "update_parents",
-        (("weighted = cand_weight.size > 0", "weighted = False"),),
+        "_weight_of",
+        (("if cand_weight.size > 0", "if False"),),
+        caller="update_parents",
     ),
     Bug(
         "swap ratio without the rates",

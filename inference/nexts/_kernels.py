@@ -19,11 +19,11 @@ import numpy as np
 
 
 def kernel(function):
-    """Compile without the GIL; cache on disk where a cache directory can be written."""
+    """Compile without the GIL or checks of divisors; cached on disk where that can be written."""
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # no writable cache directory: compile again in every process
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -7,20 +7,24 @@ import numpy as np
 
 
 def kernel(function, **options):
-    """Compile without the GIL; cache on disk where a cache directory can be written."""
+    """Compile without the GIL or checks of divisors; cached on disk where that can be written."""
     try:
-        return numba.njit(nogil=True, cache=True, **options)(function)
+        return numba.njit(nogil=True, error_model="numpy", cache=True, **options)(function)
     except RuntimeError:  # no writable cache directory: compile again in every process
-        return numba.njit(nogil=True, **options)(function)
+        return numba.njit(nogil=True, error_model="numpy", **options)(function)
 
 
 def part(function):
-    """Compile into the kernels that call it: handing arrays over costs more than small loops."""
-    return kernel(function, forceinline=True)
+    """Compile into the kernels that call it, arrays handed over without counting references.
+
+    Either would cost more than a small loop does. A part makes no arrays.
+    """
+    return kernel(function, forceinline=True, _nrt=False)
 
 
 MANY = np.iinfo(np.uint8).max  # infections, or more than those
 UNKNOWN = np.iinfo(np.int64).max
+SIDE = 8  # candidates whose weights are summed by themselves
 
 unsigned = np.uint64  # what cannot be negative need not be looked up from the other end
 
@@ -63,40 +67,63 @@ def update_parents(
     Writes ``choice``, ``parent`` (its pair) (M,), ``n_pair`` (P,).
     """
     shape, rate, more = law
-    cumulative = np.empty(_extent(cand_ptr), np.float64)
+    cumulative = np.empty(_extent(cand_ptr) // SIDE + 1, np.float64)
     weight = np.empty(_extent(pair_ptr), np.float64)
-    weighted = cand_weight.size > 0
     for v in range(child_ptr.size - 1):
-        base = pair_ptr[v]
+        base, end = pair_ptr[v], pair_ptr[v + 1]
         if is_wide(cand_ptr, child_ptr[v], child_ptr[v + 1], scan):
             continue
-        for p in range(base, pair_ptr[v + 1]):
-            weight[p - base] = (shape[p] + (n_pair[p] if reinforce else 0)) / (rate[p] + more)
+        n = n_pair[base:end]
+        _weigh_pairs(shape[base:end], rate[base:end], more, n, reinforce, weight)
         for m in range(child_ptr[v], child_ptr[v + 1]):
-            first = cand_ptr[m]
-            width = cand_ptr[m + 1] - first
-            if width < 2:
+            first, last = cand_ptr[m], cand_ptr[m + 1]
+            if last - first < 2:
                 continue
             old = parent[m]
             n_pair[old] -= 1
             if reinforce:
                 weight[old - base] = (shape[old] + n_pair[old]) / (rate[old] + more)
-            total = 0.0
-            if weighted:
-                for q in range(first, first + width):
-                    total += weight[unsigned(cand_pair[q] - base)] * cand_weight[q]
-                    cumulative[q - first] = total
-            else:
-                for q in range(first, first + width):
-                    total += weight[unsigned(cand_pair[q] - base)]
-                    cumulative[q - first] = total
-            low = search_cumulative(cumulative, 0, width, uniform[m] * total)
-            choice[m] = low
+            total, whole, low = 0.0, (last - first) // SIDE, choice[m]
+            for side in range(whole):
+                held, start = 0.0, first + side * SIDE
+                for q in range(start, start + SIDE):
+                    held += _weight_of(weight, base, cand_pair, cand_weight, q)
+                total += held
+                cumulative[unsigned(side)] = total
+            for q in range(first + whole * SIDE, last):
+                total += _weight_of(weight, base, cand_pair, cand_weight, q)
+            cumulative[whole] = total
+            target = uniform[m] * total
+            side = search_cumulative(cumulative, 0, whole + 1, target)
+            if side > 0:
+                target -= cumulative[side - 1]
+            held, start = 0.0, first + side * SIDE
+            for q in range(start, min(start + SIDE, last)):
+                chance = _weight_of(weight, base, cand_pair, cand_weight, q)
+                held += chance
+                if chance > 0.0:
+                    low = q - first
+                    if held > target:
+                        break
             new = cand_pair[first + low]
-            parent[m] = new
+            choice[m], parent[m] = low, new
             n_pair[new] += 1
             if reinforce:
                 weight[new - base] = (shape[new] + n_pair[new]) / (rate[new] + more)
+
+
+@part
+def _weigh_pairs(shape, rate, more, n, reinforce, weight):
+    """Gibbs weights of all pairs of a child, which come as slices: a loop made of vectors."""
+    for p in range(n.size):
+        weight[p] = (shape[p] + (n[p] if reinforce else 0)) / (rate[p] + more)
+
+
+@part
+def _weight_of(weight, base, cand_pair, cand_weight, q):
+    """Gibbs weight of candidate q."""
+    held = weight[unsigned(cand_pair[unsigned(q)] - base)]
+    return held * cand_weight[unsigned(q)] if cand_weight.size > 0 else held
 
 
 @part
@@ -303,7 +330,7 @@ def _wide_extent(child_ptr, cand_ptr, scan):
     return rows, candidates
 
 
-@part
+@kernel
 def _pairs(size):
     """Room for pairs, and for the shape and rate of their Gamma law."""
     return np.empty(size, np.int32), np.empty((size, 2), np.float64)
