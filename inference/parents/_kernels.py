@@ -189,12 +189,13 @@ def propose_parents(
     """
     _, _, cand_start, cand_stop, shift = lookup
     (met, cascade, node, n_cascades), (share, running, factor) = meeting, odds
-    row_of = np.full(n_cascades, -1, np.int32)  # that a cascade has in the child at hand
     most, longest = _wide_extent(child_ptr, cand_ptr, scan)
+    row_of = np.full(n_cascades, most, np.int32)  # that a cascade has in the child at hand
+    span = np.zeros((most + 1, 2), np.int32)
     slot_of = np.full(_extent(pair_ptr), -1, np.int32)  # of the pairs that explain something
     pair, gamma = _pairs(2 * most + 1)
     source, n, began = np.empty((3, 2 * most + 1), np.int32)  # began: with so many
-    head, entry = np.empty(most, np.int32), np.empty((longest, 3), np.int32)
+    head, entry = np.empty(most + 1, np.int32), np.empty((longest + 1, 3), np.int32)
     known, sums = np.empty(2 * most, np.int32), np.empty(2 * most, np.float64)
     moves = 0
     for v in range(pair_ptr.size - 1):
@@ -204,12 +205,14 @@ def propose_parents(
         ground = law[0][base] / (law[1][base] + law[2]) if shift == 1 else 0.0
         for m in range(start, stop):
             row_of[cascade[m]], head[m - start] = m - start, -1
+            span[m - start, 0] = cand_start[m]
+            span[m - start, 1] = cand_stop[m] - cand_start[m]
         slots, entries = _open_slots(start, stop, base, parent, slot_of, pair, n), 0
         _fetch(pair, slots, law, gamma)
         _name_slots(start, stop, base, parent, slot_of, choice, cand_start, shift, node, source)
         for s in range(slots):
             u, began[s] = source[s], n[s]
-            entries = _enter(s, u, start, start, stop, lookup, met, row_of, head, entry, entries)
+            entries = _enter(s, u, start, stop, lookup, met, row_of, span, head, entry, entries)
         for m in range(start, stop):
             if cand_ptr[m + 1] - cand_ptr[m] < 2:
                 continue
@@ -243,10 +246,10 @@ def propose_parents(
                         slot_of[pair[new] - base], u = new, source[new]
                         slots += 1
                         entries = _enter(
-                            new, u, m + 1, start, stop, lookup, met, row_of, head, entry, entries
+                            new, u, start, stop, lookup, met, row_of, span, head, entry, entries
                         )
             n[old] += 1
-        _close(start, stop, base, pair, slots, n, began, cascade, slot_of, row_of, n_pair)
+        _close(start, stop, base, pair, slots, n, began, cascade, slot_of, row_of, most, n_pair)
     return moves
 
 
@@ -282,14 +285,14 @@ def _source_at(first, at, shift, node):
 
 
 @part
-def _close(start, stop, base, pair, slots, n, began, cascade, slot_of, row_of, n_pair):
+def _close(start, stop, base, pair, slots, n, began, cascade, slot_of, row_of, most, n_pair):
     """Write counts back where they have changed, and leave no slots and no rows behind."""
     for s in range(slots):
         slot_of[pair[s] - base] = -1
         if n[s] != began[s]:
             n_pair[pair[s]] = n[s]
     for m in range(start, stop):
-        row_of[cascade[m]] = -1
+        row_of[cascade[m]] = most
 
 
 @part
@@ -395,41 +398,39 @@ def _pick(start, stop, shift, ground, factor, running, uniform):
 
 
 @part
-def _enter(slot, source, first, start, stop, lookup, met, row_of, head, entry, entries):
-    """List a slot with all infections ``first:stop`` that its source is a candidate of.
+def _enter(slot, source, start, stop, lookup, met, row_of, span, head, entry, entries):
+    """List a slot with all infections of the child that its source is a candidate of.
 
     Goes through the infections of the source, or of the child where those are far fewer.
     ``meeting``: cascade and index of all infections of sources, in the order of ``lookup``; cascade
     of each infection of the children; node of all infections; number of cascades. ``row_of``: row
-    that each cascade has in the child, -1 for none. Lists are chains: ``head`` by row, ``entry``
-    slot, place and next entry. Writes ``head``, ``entry``; returns the number of entries.
+    that each cascade has in the child, the last, which has no candidates, for others; ``span``:
+    first candidate and number of them, by row. Lists are chains: ``head`` by row, ``entry`` slot,
+    place and next entry; there is room for one more, so that it can be written before it is known
+    to be one: whether it is cannot be foreseen. Writes ``head``, ``entry``; returns their number.
     """
     ptr, infection, cand_start, cand_stop, shift = lookup
     if source < 0 or ptr[source + 1] - ptr[source] > 8 * (stop - start):
         cursor = ptr[max(source, 0)]
-        for m in range(first, stop):
+        for m in range(start, stop):
             place, cursor = place_of(
                 m, source, cursor, ptr, infection, cand_start, cand_stop, shift
             )
             if place >= 0 and cand_start[m] < cand_stop[m]:
-                entries = _chain(m - start, slot, place, head, entry, entries)
+                entry[entries, 0], entry[entries, 1] = slot, place
+                entry[entries, 2], head[m - start] = head[m - start], entries
+                entries += 1
         return entries
     for x in range(ptr[source], ptr[source + 1]):
-        row = row_of[met[x, 0]]
-        if row < first - start:
-            continue
-        place = met[x, 1] - cand_start[start + row]
-        if place >= 0 and met[x, 1] < cand_stop[start + row]:
-            entries = _chain(row, slot, place + shift, head, entry, entries)
+        row = row_of[met[unsigned(x), 0]]
+        place = met[unsigned(x), 1] - span[unsigned(row), 0]
+        fits = unsigned(place) < unsigned(span[unsigned(row), 1])  # nor is it negative
+        entry[unsigned(entries), 0] = slot
+        entry[unsigned(entries), 1] = place + shift
+        entry[unsigned(entries), 2] = head[unsigned(row)]
+        head[unsigned(row)] = entries if fits else head[unsigned(row)]
+        entries += fits
     return entries
-
-
-@part
-def _chain(row, slot, place, head, entry, entries):
-    """One more entry, first in the list of its row; the number of entries."""
-    entry[entries, 0], entry[entries, 1], entry[entries, 2] = slot, place, head[row]
-    head[row] = entries
-    return entries + 1
 
 
 @part
