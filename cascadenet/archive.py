@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascadenet.edge_sums import EdgeSums
 from cascadenet.errors import FormatError
 from cascadenet.files import read_npz, write_npz
-from cascadenet.posterior import EdgeSums, Posterior
+from cascadenet.posterior import Posterior
 
 if TYPE_CHECKING:
     from cascadenet.evolution import DynamicPosterior
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "posterior.npz"
 _NETWORK_FIELDS = (
     "weight",
@@ -103,7 +104,7 @@ def load(path: str | os.PathLike[str]) -> Posterior | DynamicPosterior:
     FileNotFoundError
         Nothing there.
     """
-    return read_npz(_file(path), "a saved posterior", _restore, newest=FORMAT)
+    return read_npz(_file(path), "a saved posterior", _restore, oldest=FORMAT, newest=FORMAT)
 
 
 def _restore(meta: dict[str, Any], file: Any) -> Posterior | DynamicPosterior:
@@ -145,10 +146,14 @@ def _check_sizes(posterior: Posterior) -> None:
     """Refuse arrays that do not belong together, before one is indexed by another."""
     sums, n_pairs = posterior.sums, posterior.pair_source.size
     chains, length = sums.draws.size, next(iter(posterior.scalars.values())).shape[-1:]
+    n_used = sums.used.size
     expected = {f"sums_{f.name}": (getattr(sums, f.name), (n_pairs,)) for f in fields(EdgeSums)}
+    for name in ("used", "n", "rate_hit", "square_hit", "rate_rest", "square_rest"):
+        expected[f"sums_{name}"] = getattr(sums, name), (n_used,)
     expected |= {
         "sums_draws": (sums.draws, (chains,)),
-        "sums_hits": (sums.hits, (chains, n_pairs)),
+        "sums_hits": (sums.hits, (chains, n_used)),
+        "sums_unused_unit": (sums.unused_unit, ()),
         "sums_node_full": (sums.node_full, (posterior.n_nodes,)),
         "sums_carried": (sums.carried, (n_pairs if sums.carried.size else 0,)),
         "pair_target": (posterior.pair_target, (n_pairs,)),
@@ -158,3 +163,5 @@ def _check_sizes(posterior: Posterior) -> None:
     for name, (array, shape) in expected.items():
         if array.shape != shape:
             raise FormatError(f"expected {name} of shape {shape}; got {array.shape}")
+    if (np.diff(sums.used, prepend=-1, append=n_pairs) <= 0).any():
+        raise FormatError(f"expected sums_used to be ascending rows below {n_pairs}; it is not")

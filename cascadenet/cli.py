@@ -381,7 +381,6 @@ def _summary(options: Options) -> int:
     if dynamic.is_dynamic(posterior):
         _emit(_json(dynamic.summary(posterior)), options.output)
         return 0
-    edge = posterior.pair_source >= 0
     sums = posterior.sums
     value = {
         "nodes": posterior.n_nodes,
@@ -389,7 +388,7 @@ def _summary(options: Options) -> int:
         "provenance": posterior.provenance,
         "chains": sums.draws.size,
         "draws": int(sums.draws.sum()),
-        "expected_edges": float(sums.hits[:, edge].sum() / sums.draws.sum()),
+        "expected_edges": posterior.expected_edges,
         "diagnostics": posterior.diagnostics().to_dict("index"),
         "best_edges": _records(posterior.edges(top=5)),
     }

@@ -174,22 +174,27 @@ class DynamicPosterior:
     def _active(self, posterior: Posterior, table: pd.DataFrame) -> np.ndarray:
         """Probability that the rates of an edge table exceed the threshold of activity."""
         sums = posterior.sums
-        edge = posterior.pair_source >= 0
-        n = sums.n[edge]
-        if not n.any():  # an interval without transmissions: those that are remembered stand in
-            n = sums.carried[edge] if sums.carried.size else n
-        usual = float((n * sums.rate[edge]).sum() / n.sum()) if n.any() else np.inf
+        edge = sums.used[posterior.pair_source[sums.used] >= 0]
+        found = sums.at(edge)
+        n, rate = found.n, found.rate
+        if not n.any() and sums.carried.size:
+            # an interval without transmissions: those that are remembered stand in
+            edge = np.flatnonzero(posterior.pair_source >= 0)
+            n, rate = sums.carried[edge], sums.at(edge).rate
+        usual = float((n * rate).sum() / n.sum()) if n.any() else np.inf
         source = posterior.node_indices(table["source"], "source")
         target = posterior.node_indices(table["target"], "target")
         rows = posterior.rows_of(source, target)
         share = table["prob"].to_numpy(float)
-        mean = table["rate"].to_numpy(float)
-        square = table["rate_sd"].to_numpy(float) ** 2 + mean**2
+        rest_mean = table["rate"].to_numpy(float, copy=True)
+        rest_square = table["rate_sd"].to_numpy(float) ** 2 + rest_mean**2
         met = rows >= 0
-        mean_hit, square_hit = np.zeros(rows.size), np.zeros(rows.size)
-        mean_hit[met], square_hit[met] = sums.rate_hit[rows[met]], sums.square_hit[rows[met]]
-        hit = gamma_with_moments(mean_hit, square_hit, share)
-        rest = gamma_with_moments(mean - mean_hit, square - square_hit, 1.0 - share)
+        hit_mean, hit_square = np.zeros((2, rows.size))
+        found = sums.at(rows[met])
+        hit_mean[met], hit_square[met] = found.rate_hit, found.square_hit
+        rest_mean[met], rest_square[met] = found.rate_rest, found.square_rest
+        hit = gamma_with_moments(hit_mean, hit_square, share)
+        rest = gamma_with_moments(rest_mean, rest_square, 1.0 - share)
         return 1.0 - mixture_below(np.full(rows.size, ACTIVE * usual), share, hit, rest)
 
     def rates(self, pairs: Any) -> pd.DataFrame:

@@ -70,6 +70,7 @@ def read_npz(
     restore: Callable[[dict[str, Any], Any], T],
     *,
     newest: int,
+    oldest: int = 1,
     kind: str | None = None,
 ) -> T:
     """Read what `write_npz` wrote.
@@ -81,15 +82,15 @@ def read_npz(
         What is expected, for messages.
     restore : callable
         Makes the result from ``meta`` and the open file.
-    newest : int
-        Latest format that is understood.
+    newest, oldest : int
+        Latest and earliest format that is understood.
     kind : str, optional
         That of the file; None for posteriors, which do not say.
 
     Raises
     ------
     FormatError
-        A file of another kind, damaged, or of a newer format.
+        A file of another kind, damaged, or of a format that is not understood.
     FileNotFoundError
         Nothing there.
     """
@@ -102,6 +103,11 @@ def read_npz(
             raise FormatError(
                 f"the file has format {meta['format']}; expected at most {newest}: it was "
                 "written by a newer version of cascadenet"
+            )
+        if meta["format"] < oldest:
+            raise FormatError(
+                f"the file has format {meta['format']}; expected at least {oldest}: it was written "
+                "by an older version of cascadenet, whose files this one cannot read; fit again"
             )
         return restore(meta, file)
 

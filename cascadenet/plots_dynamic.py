@@ -565,7 +565,7 @@ def _expected(posterior: Any, ahead: Posterior, top: int, delay: float, unused: 
         return ahead.predictive(top=top, within=delay, unused=unused)
     used: set[tuple[int, int]] = set()
     for one in posterior.posteriors:
-        rows = np.flatnonzero((one.sums.hits.sum(axis=0) > 0) & (one.pair_source >= 0))
+        rows = one.sums.used[one.pair_source[one.sums.used] >= 0]
         used |= set(
             zip(one.pair_source[rows].tolist(), one.pair_target[rows].tolist(), strict=True)
         )

@@ -160,9 +160,10 @@ def _check_count(name: str, value: object) -> None:
 
 def _order(posterior: Posterior, role: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Node indices in the order of an axis, and their communities in that order; both (N,)."""
-    edge = np.flatnonzero(posterior.pair_source >= 0)
-    end = posterior.pair_source if role == "sender" else posterior.pair_target
-    strength = np.bincount(end[edge], posterior.sums.n[edge], minlength=posterior.n_nodes)
+    used = posterior.sums.used
+    edge = posterior.pair_source[used] >= 0
+    end = (posterior.pair_source if role == "sender" else posterior.pair_target)[used[edge]]
+    strength = np.bincount(end, posterior.sums.n[edge], minlength=posterior.n_nodes)
     strength = np.round(strength, 9)  # equal counts must tie, whatever the order of summation
     community = posterior.communities()[role].to_numpy()  # all 0 under the flat prior
     order = np.lexsort((-strength, np.where(community > 0, community, np.iinfo(np.int64).max)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from cascadenet import partitions, prediction
 from cascadenet.delays import get_delay
+from cascadenet.edge_sums import EdgeSums
 from cascadenet.forecasts import Forecasts
 from cascadenet.intervals import gamma_with_moments, mixture_quantile
 from cascadenet.pairs import check_different, pair_keys, read_pairs, rows_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cascadenet.inference.forecast.laws import PairIndex
 
-__all__ = ["NEW", "EdgeSums", "Posterior"]
+__all__ = ["NEW", "Posterior"]
 
 INTERVAL = (0.03, 0.97)
 BLOCK = 1 << 17  # rows whose intervals are sought together
@@ -41,42 +41,6 @@ class _NewNode:
 
 
 NEW = _NewNode()
-
-
-@dataclass(frozen=True)
-class EdgeSums:
-    """What is kept of the listed pairs, means over all draws unless said otherwise.
-
-    Attributes
-    ----------
-    draws : int64 array, shape (chains,)
-        Recorded draws of each chain.
-    hits : int32 array, shape (chains, P)
-        Draws in which the pair carried at least one infection.
-    n : float64 array, shape (P,)
-        Infections carried.
-    rate, square : float64 array, shape (P,)
-        First and second moment of the rate, user's unit.
-    rate_hit, square_hit : float64 array, shape (P,)
-        The same restricted to draws counted in ``hits`` (zero in the others).
-    exposure : float64 array, shape (P,)
-        Exposure, internal unit; what earlier intervals left of theirs included.
-    node_full : float64 array, shape (N,)
-        Exposure of a source to a node it never met, internal unit; likewise.
-    carried : float64 array, shape (P,) or (0,)
-        Transmissions that earlier intervals left in memory; empty where there were none.
-    """
-
-    draws: np.ndarray
-    hits: np.ndarray
-    n: np.ndarray
-    rate: np.ndarray
-    square: np.ndarray
-    rate_hit: np.ndarray
-    square_hit: np.ndarray
-    exposure: np.ndarray
-    node_full: np.ndarray
-    carried: np.ndarray
 
 
 class Posterior(Forecasts):
@@ -135,10 +99,19 @@ class Posterior(Forecasts):
     @cached_property
     def _edge_rows(self) -> np.ndarray:
         """Listed pairs between nodes, best first: by probability, then n, then rate."""
-        edge = np.flatnonzero(self.pair_source >= 0)
-        sums = self.sums
-        order = np.lexsort((sums.rate[edge], sums.n[edge], sums.hits[:, edge].sum(axis=0)))
-        return edge[order[::-1]]
+        sums, edge = self.sums, self.pair_source >= 0
+        used = sums.used[edge[sums.used]]
+        found = sums.at(used)
+        used = used[np.lexsort((found.rate, found.n, found.prob))]
+        edge[used] = False
+        rest = np.flatnonzero(edge)
+        rest = rest[np.argsort(sums.rate_unused[rest], kind="stable")]
+        return np.concatenate((rest, used))[::-1]
+
+    @property
+    def expected_edges(self) -> float:
+        """Expected number of pairs that carried an infection."""
+        return float(self.sums.prob[self.pair_source[self.sums.used] >= 0].sum())
 
     def edges(self, pairs: Any = None, top: int | None = None) -> pd.DataFrame:
         """Table of edges, best first.
@@ -174,20 +147,27 @@ class Posterior(Forecasts):
         return self._table_of_pairs(source[:top], target[:top])
 
     def _table(self, rows: np.ndarray) -> pd.DataFrame:
-        sums = self.sums
-        draws = sums.draws.sum()
-        prob = sums.hits[:, rows].sum(axis=0) / draws
-        low, high = self._interval(rows, prob)
-        return self.pair_frame(
-            self.pair_source[rows],
-            self.pair_target[rows],
-            prob=prob,
-            n=sums.n[rows],
-            rate=sums.rate[rows],
-            rate_sd=np.sqrt(np.maximum(sums.square[rows] - sums.rate[rows] ** 2, 0.0)),
-            rate_low=low,
-            rate_high=high,
-        )
+        columns = {name: np.empty(rows.size) for name in EDGE_COLUMNS[2:]}
+        for first in range(0, rows.size, BLOCK):  # to spare memory
+            cut = slice(first, first + BLOCK)
+            for name, values in self._columns(rows[cut]).items():
+                columns[name][cut] = values
+        return self.pair_frame(self.pair_source[rows], self.pair_target[rows], **columns)
+
+    def _columns(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of the edge table; the interval is that of a two-part Gamma mixture."""
+        found = self.sums.at(rows)
+        hit = gamma_with_moments(found.rate_hit, found.square_hit, found.prob)
+        rest = gamma_with_moments(found.rate_rest, found.square_rest, 1.0 - found.prob)
+        low, high = (mixture_quantile(q, found.prob, hit, rest) for q in INTERVAL)
+        return {
+            "prob": found.prob,
+            "n": found.n,
+            "rate": found.rate,
+            "rate_sd": found.rate_sd,
+            "rate_low": low,
+            "rate_high": high,
+        }
 
     def pair_frame(self, source: np.ndarray, target: np.ndarray, **columns: Any) -> pd.DataFrame:
         """Table with the labels of pairs given by index and more columns beside them."""
@@ -198,23 +178,6 @@ class Posterior(Forecasts):
             labels = np.array([*self.nodes, NEW], dtype=object)
         data = {"source": labels[source], "target": labels[target], **columns}
         return pd.DataFrame(data, copy=False)  # the columns are this table's own
-
-    def _interval(self, rows: np.ndarray, prob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Quantiles of the two-part Gamma mixture of each row, by blocks to spare memory."""
-        sums = self.sums
-        ends = np.empty((len(INTERVAL), rows.size))
-        for first in range(0, rows.size, BLOCK):
-            cut = slice(first, first + BLOCK)
-            block, share = rows[cut], prob[cut]
-            hit = gamma_with_moments(sums.rate_hit[block], sums.square_hit[block], share)
-            rest = gamma_with_moments(
-                sums.rate[block] - sums.rate_hit[block],
-                sums.square[block] - sums.square_hit[block],
-                1.0 - share,
-            )
-            for end, q in zip(ends, INTERVAL, strict=True):
-                end[cut] = mixture_quantile(q, share, hit, rest)
-        return ends[0], ends[1]
 
     def _table_of_pairs(self, source: np.ndarray, target: np.ndarray) -> pd.DataFrame:
         """Edge table of any pairs; those that never met have only their prior and exposure."""
@@ -500,14 +463,13 @@ class Posterior(Forecasts):
         rows = np.flatnonzero(self.pair_source < 0)
         if rows.size == 0:
             raise ValueError("there is no background source; expected a fit with background=True")
-        sums = self.sums
-        sd = np.sqrt(np.maximum(sums.square[rows] - sums.rate[rows] ** 2, 0.0))
+        found = self.sums.at(rows)
         return pd.DataFrame(
             {
                 "node": list(self.nodes),
-                "rate": sums.rate[rows],
-                "rate_sd": sd,
-                "n": sums.n[rows],
+                "rate": found.rate,
+                "rate_sd": found.rate_sd,
+                "n": found.n,
             }
         )
 
@@ -515,14 +477,13 @@ class Posterior(Forecasts):
         """A page of text: what was fitted, what was found, whether the chains agree."""
         chains = self.sums.draws.size
         table = self.edges(top=5)
-        expected = self.sums.hits[:, self.pair_source >= 0].sum() / self.sums.draws.sum()
         lines = [
             f"{self.n_nodes} nodes, {self.provenance['n_cascades']} cascades, "
             f"{self.provenance['n_infections']} infections",
             f"likelihood {self.settings['likelihood']}, delay {self.settings['delay']}, prior "
             f"{self.settings['prior']}; {chains} chains, {int(self.sums.draws.sum())} draws, "
             f"seed {self.provenance['seed']}",
-            f"expected number of edges that carried an infection: {expected:.1f}",
+            f"expected number of edges that carried an infection: {self.expected_edges:.1f}",
         ]
         if self.provenance["candidates_cut"]:
             lines.append(f"candidates cut: {self.provenance['candidates_cut']}")

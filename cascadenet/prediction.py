@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cascadenet.delays import get_delay
+from cascadenet.pairs import rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,9 +70,7 @@ def _number(name: str, value: Any) -> float:
 def _was_used(posterior: Posterior, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     rows = posterior.rows_of(source, target)
     rows[np.maximum(source, target) >= posterior.n_nodes] = -1  # a new node has been in none
-    used = rows >= 0
-    used[used] = posterior.sums.hits[:, rows[used]].sum(axis=0) > 0
-    return used
+    return rows_of(posterior.sums.used, rows) >= 0
 
 
 def _off_diagonal(posterior: Posterior, network: dict[str, np.ndarray]) -> float:
@@ -116,7 +115,7 @@ def _top_pairs(
         senders = np.arange(first, min(first + block, posterior.n_nodes))
         matrix = predictive_matrix(posterior, senders)
         if unused:
-            used = np.flatnonzero(posterior.sums.hits.sum(axis=0) > 0)
+            used = posterior.sums.used
             used = used[(posterior.pair_source[used] >= first)]
             used = used[posterior.pair_source[used] < first + senders.size]
             matrix[posterior.pair_source[used] - first, posterior.pair_target[used]] = 0.0

@@ -233,13 +233,11 @@ def _png(axes: Axes | Iterable[Axes]) -> bytes:
 def _static(posterior: Posterior) -> list[_Section]:
     edges = posterior.edges()
     summary = _Section("Summary")
-    expected = posterior.sums.hits[:, posterior.pair_source >= 0].sum()
-    expected /= posterior.sums.draws.sum()
     facts = [
         ("nodes", posterior.n_nodes),
         ("cascades", posterior.provenance["n_cascades"]),
         ("infections", posterior.provenance["n_infections"]),
-        ("edges expected to have carried an infection", float(expected)),
+        ("edges expected to have carried an infection", posterior.expected_edges),
         (f"edges with probability of at least {CERTAIN:g}", int((edges["prob"] >= CERTAIN).sum())),
     ]
     if posterior.settings["prior"] == "hdp":
@@ -297,9 +295,10 @@ def _verdict(posterior: Posterior, table: pd.DataFrame) -> tuple[bool, str]:
             "There is only one chain. Whether another would have found the same is not known: fit "
             "again with four before anything is built on this."
         )
-    by_chain = posterior.sums.hits / posterior.sums.draws[:, None]
+    sums = posterior.sums
+    by_chain = sums.hits / sums.draws[:, None]
     spread = by_chain.max(axis=0) - by_chain.min(axis=0)
-    torn = int((spread[posterior.pair_source >= 0] > SPREAD).sum())
+    torn = int((spread[posterior.pair_source[sums.used] >= 0] > SPREAD).sum())
     edges = (
         f"The chains' probabilities differ by more than {SPREAD:g} for {torn} pairs."
         if torn

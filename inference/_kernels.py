@@ -477,15 +477,17 @@ def split_or_merge(anchors, label, log_labels, ends, law, uniform, log_uniform, 
 
 
 @kernel
-def accumulate(shape, rate, more, n_pair, unit, mean_sum, square_sum):
-    """Add one draw to the running sums of the listed pairs. O(P).
+def accumulate(shape, rate, more, n_pair, unit, draws, running_mean, variance):
+    """Add a draw, the one of number ``draws``, to the moments of the listed pairs' rates. O(P).
 
-    The rate given the draw is Gamma(s = shape + n, rate + more): mean and second moment of it, in
-    units of ``unit``. Writes the last two arrays (P,).
+    The rate given the draw is Gamma(s = shape + n, rate + more), here in units of ``unit``. Moments
+    run on as means do, not as sums, which in float32 would drift where rates hardly vary.
+    Writes the last two arrays (P,) float32.
     """
     for p in range(shape.size):
-        s = shape[p] + n_pair[p]
         scale = unit / (rate[p] + more)
-        mean = s * scale
-        mean_sum[p] += mean
-        square_sum[p] += mean * (mean + scale)
+        value = (shape[p] + n_pair[p]) * scale
+        change = value - running_mean[p]
+        mean = running_mean[p] + change / draws
+        running_mean[p] = mean
+        variance[p] += (change * (value - mean) + value * scale - variance[p]) / draws

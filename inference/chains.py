@@ -16,6 +16,7 @@ from cascadenet.inference.checkpoint import Checkpoint
 from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.layout import Layout
 from cascadenet.inference.sampler import Chain, Model, State
+from cascadenet.pairs import rows_of
 
 
 @dataclass(frozen=True)
@@ -65,25 +66,25 @@ class Start:
 
 
 class Record:
-    """Running sums over the draws of one chain, its scalars and thinned networks.
+    """Moments over the draws of one chain, its scalars and thinned networks.
 
-    Sums over the draws in which a pair carried an infection are kept for pairs that ever did.
+    Most pairs that met never carry an infection. They have a running mean and variance of their
+    rate in float32, in units of `unused_unit`, which keeps them in its range. All others have sums,
+    in the user's unit: over draws in which they carried one (`hit`) and over the rest.
     """
 
-    arrays = ("mean_sum", "square_sum", "exposure_sum", "full_sum", "kept_sum")
-    used_arrays = ("used", "hits", "n_sum", "mean_hit", "square_hit")
+    arrays = ("mean_unused", "variance_unused", "exposure_sum", "full_sum", "kept_sum")
+    used_arrays = ("used", "hits", "n_sum", "mean_hit", "square_hit", "mean_rest", "square_rest")
 
     def __init__(self, chain: Chain, schedule: Schedule) -> None:
         n_pairs = chain.layout.n_pairs
         self.draws = 0
-        self.mean_sum = np.zeros(n_pairs)
-        self.square_sum = np.zeros(n_pairs)
-        self.used = np.zeros(0, np.int32)  # pairs that ever carried an infection, as they came
+        # of all pairs; those of pairs that carried an infection are no longer looked at
+        self.mean_unused, self.variance_unused = np.zeros((2, n_pairs), np.float32)
+        self.used = np.zeros(0, np.int32)  # pairs that ever carried an infection, ascending
         self.hits = np.zeros(0, np.int32)
         self.n_sum = np.zeros(0, np.int64)
-        self.mean_hit, self.square_hit = np.zeros((2, 0))
-        self._n_used = 0  # there is room for more of them
-        self._slot = np.full(n_pairs, -1, np.int32)  # where they stand
+        self.mean_hit, self.square_hit, self.mean_rest, self.square_rest = np.zeros((4, 0))
         self.exposure_sum = np.zeros(n_pairs if chain.model.delay.parameters else 0)
         self.full_sum = np.zeros(chain.layout.n_nodes)
         self.kept_sum = np.zeros(chain.state.kept.shape, np.int64)
@@ -96,7 +97,7 @@ class Record:
     @property
     def n_pairs(self) -> int:
         """Number of listed pairs."""
-        return self._slot.size
+        return self.mean_unused.size
 
     def add(self, chain: Chain, schedule: Schedule) -> None:
         """Record the chain's current state as one draw."""
@@ -117,75 +118,73 @@ class Record:
 
         Under the tree likelihood the weights p stand where rates do otherwise.
         """
-        state = chain.state
-        used = np.flatnonzero(state.n_pair > 0)
+        state, unit = chain.state, unused_unit(chain.layout, chain.model)
+        self._admit(np.flatnonzero(state.n_pair > 0).astype(np.int32), unit)
+        n = state.n_pair[self.used]
         if chain.model.likelihood == "tree":
-            mean, square = state.shape[used], state.shape[used] ** 2
-            self.mean_sum += state.shape
-            self.square_sum += state.shape**2
+            change = state.shape - self.mean_unused
+            self.mean_unused += change / (self.draws + 1)
+            change *= state.shape - self.mean_unused
+            self.variance_unused += (change - self.variance_unused) / (self.draws + 1)
+            mean = state.shape[self.used]
+            square = mean**2
         else:
-            mean, square = self._add_rates(chain, used)
-        slot = self._slots(used)
-        self.hits[slot] += 1
-        self.n_sum[slot] += state.n_pair[used]
-        self.mean_hit[slot] += mean
-        self.square_hit[slot] += square
+            mean, square = self._add_rates(chain, unit, n)
+        hit = n > 0
+        self.hits += hit
+        self.n_sum += n
+        for sums, values in ((self.mean_hit, mean), (self.square_hit, square)):
+            sums += np.where(hit, values, 0.0)
+        for sums, values in ((self.mean_rest, mean), (self.square_rest, square)):
+            sums += np.where(hit, 0.0, values)
 
-    def _add_rates(self, chain: Chain, used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Add moments of all rates; those of some pairs."""
+    def _add_rates(
+        self, chain: Chain, unused: float, n: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Add to running moments; those of the used pairs, that carry n infections, in the draw."""
         state, layout, unit = chain.state, chain.layout, rate_unit(chain)
         rate, more = rates.rate_parts(chain)
         if layout.background:  # a hazard per time, whatever the unit of the pairs' rates
             rate = rate.copy()
             rate[layout.pair_ptr[:-1]] *= unit * layout.unit
         shape = rates.gamma_shape(chain)
-        _kernels.accumulate(shape, rate, more, state.n_pair, unit, self.mean_sum, self.square_sum)
-        scale = unit / (rate[used] + more)
-        mean = (shape[used] + state.n_pair[used]) * scale
+        moments = self.mean_unused, self.variance_unused
+        _kernels.accumulate(
+            shape, rate, more, state.n_pair, unit / unused, self.draws + 1, *moments
+        )
+        scale = unit / (rate[self.used] + more)
+        mean = (shape[self.used] + n) * scale
         return mean, mean * (mean + scale)
 
-    def _slots(self, pairs: np.ndarray) -> np.ndarray:
-        """Where pairs stand among those that carried an infection, new ones behind the others."""
-        new = pairs[self._slot[pairs] < 0]
-        begin, end = self._n_used, self._n_used + new.size
-        if end > self.used.size:
-            for name in self.used_arrays:
-                old = getattr(self, name)
-                grown = np.zeros(max(end, 2 * old.size), old.dtype)
-                grown[:begin] = old[:begin]
-                setattr(self, name, grown)
-        self._slot[new] = np.arange(begin, end)
-        self.used[begin:end] = new
-        self._n_used = end
-        return self._slot[pairs]
+    def _admit(self, pairs: np.ndarray, unit: float) -> None:
+        """Give pairs that carry an infection for the first time sums of their own."""
+        new = pairs[rows_of(self.used, pairs) < 0]
+        if new.size == 0:
+            return
+        mean = unit * self.mean_unused[new].astype(np.float64)
+        square = mean**2 + unit**2 * self.variance_unused[new]
+        values = {"used": new, "mean_rest": self.draws * mean, "square_rest": self.draws * square}
+        place = np.searchsorted(self.used, new)
+        for name in self.used_arrays:
+            setattr(self, name, np.insert(getattr(self, name), place, values.get(name, 0)))
 
     def sums(self) -> dict[str, np.ndarray]:
-        """All running sums, as `put` takes them."""
-        found = {name: getattr(self, name) for name in self.arrays}
-        return found | {name: getattr(self, name)[: self._n_used] for name in self.used_arrays}
+        """All moments, as `put` takes them."""
+        return {name: getattr(self, name) for name in (*self.arrays, *self.used_arrays)}
 
     def put(self, sums: Mapping[str, np.ndarray]) -> None:
-        """Go on from running sums."""
+        """Go on from such moments."""
         for name in (*self.arrays, *self.used_arrays):
             setattr(self, name, sums[name])
-        self._n_used = self.used.size
-        self._slot = np.full(self.mean_sum.size, -1, np.int32)
-        self._slot[self.used] = np.arange(self._n_used)
 
     def take(self, name: str) -> np.ndarray:
-        """Hand over a running sum, by pair where it is one of pairs; it is released here."""
+        """Hand over an array; it is released here."""
         values = getattr(self, name)
         setattr(self, name, None)
-        if name not in self.used_arrays:
-            return values
-        by_pair = np.zeros(self.n_pairs, values.dtype)
-        by_pair[self.used] = values
-        return by_pair
+        return values
 
     def truncate(self) -> None:
-        """Drop what an interrupted chain has not drawn, and room that is not needed."""
-        for name in self.used_arrays:
-            setattr(self, name, getattr(self, name)[: self._n_used])
+        """Drop what an interrupted chain has not drawn."""
         self.scalars = {name: values[: self.draws] for name, values in self.scalars.items()}
 
 
@@ -193,6 +192,13 @@ def rate_unit(chain: Chain) -> float:
     """User's rate per internal rate at the current delay parameters."""
     exponent = chain.model.delay.rate_exponent(chain.state.theta)
     return float(chain.layout.unit**-exponent)
+
+
+def unused_unit(layout: Layout, model: Model) -> float:
+    """User's rate per unit of the moments of pairs that never carried an infection."""
+    if model.likelihood == "tree":
+        return 1.0
+    return float(layout.unit ** -model.delay.rate_exponent(model.delay.default()))
 
 
 def _network(chain: Chain) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cascadenet.inference.sampler import Chain
 
 MAGIC = b"cascadenet checkpoint\n"
-FORMAT = 2
+FORMAT = 3
 DIGEST = hashlib.sha256().digest_size
 
 

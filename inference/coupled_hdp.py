@@ -15,14 +15,16 @@ import numpy as np
 
 from cascadenet.cascades import Cascades
 from cascadenet.delays import Delay, get_delay
+from cascadenet.edge_sums import EdgeSums
 from cascadenet.inference import chains as _chains
 from cascadenet.inference.checkpoint import Checkpoint, open_checkpoints, saved_seed
 from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.layout import Layout, build_layout
+from cascadenet.inference.rates import blocks
 from cascadenet.inference.remote import check_client, run_remote_chains
 from cascadenet.inference.sampler import Model
 from cascadenet.inference.sharded.run import check_shardable, run_sharded_chains
-from cascadenet.posterior import EdgeSums, Posterior
+from cascadenet.posterior import Posterior
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -363,12 +365,9 @@ def collect(
     )
     sums = EdgeSums(
         draws=np.array([record.draws for record in records]),
-        hits=np.stack([record.take("hits") for record in records]),
-        n=_mean(records, "n_sum", draws),
-        rate=_mean(records, "mean_sum", draws),
-        square=_mean(records, "square_sum", draws),
-        rate_hit=_mean(records, "mean_hit", draws),
-        square_hit=_mean(records, "square_hit", draws),
+        **_used_sums(records, _chains.unused_unit(layout, model)),
+        **_unused_moments(records),
+        unused_unit=np.float64(_chains.unused_unit(layout, model)),
         exposure=exposure + carried.exposure,
         node_full=_mean(records, "full_sum", draws) + carried.node_exposure,
         carried=carried.n if carried.pairs else np.empty(0),
@@ -400,6 +399,45 @@ def collect(
     )
 
 
+def _used_sums(records: list[_chains.Record], unit: float) -> dict[str, np.ndarray]:
+    """What `EdgeSums` has of the pairs that carried an infection in some draw of some chain."""
+    draws = sum(record.draws for record in records)
+    used = np.unique(np.concatenate([record.used for record in records]))
+    hits = np.zeros((len(records), used.size), np.int32)
+    sums = {name: np.zeros(used.size) for name in ("n", "rate_hit", "square_hit")}
+    sums |= {name: np.zeros(used.size) for name in ("rate_rest", "square_rest")}
+    for own, record in zip(hits, records, strict=True):
+        at = np.searchsorted(used, record.used)
+        own[at] = record.hits
+        found = record.n_sum, record.mean_hit, record.square_hit, record.mean_rest
+        for total, values in zip(sums.values(), (*found, record.square_rest), strict=True):
+            total[at] += values
+        never = np.delete(np.arange(used.size), at)  # in this chain
+        mean = unit * record.mean_unused[used[never]].astype(np.float64)
+        variance = unit**2 * record.variance_unused[used[never]]
+        sums["rate_rest"][never] += record.draws * mean
+        sums["square_rest"][never] += record.draws * (mean**2 + variance)
+    return {"used": used, "hits": hits} | {name: x / draws for name, x in sums.items()}
+
+
+def _unused_moments(records: list[_chains.Record]) -> dict[str, np.ndarray]:
+    """Mean and variance over all chains; their own are released, or are changed."""
+    rate, variance = records[0].take("mean_unused"), records[0].take("variance_unused")
+    draws = records[0].draws
+    for record in records[1:]:
+        others = record.take("mean_unused"), record.take("variance_unused")
+        weight = record.draws / (draws + record.draws)
+        draws += record.draws
+        for block in blocks(rate.size):
+            own, other, other_variance = rate[block], *(x[block] for x in others)
+            change = other.astype(np.float64) - own
+            variance[block] += weight * (
+                other_variance - variance[block] + (1.0 - weight) * change**2
+            )
+            rate[block] += weight * change
+    return {"rate_unused": rate, "variance_unused": variance}
+
+
 def kept_share(records: list[_chains.Record]) -> np.ndarray:
     """Share of all draws in which each memory was in force, float64 (S, R)."""
     draws = sum(record.draws for record in records)
@@ -411,7 +449,8 @@ def _mean(records: list[_chains.Record], name: str, draws: int) -> np.ndarray:
     total = records[0].take(name)
     for record in records[1:]:
         total += record.take(name)
-    return np.divide(total, draws, out=total if total.dtype == np.float64 else None)
+    total /= draws
+    return total
 
 
 def _warn_unmixed(posterior: Posterior) -> None:

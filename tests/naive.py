@@ -257,12 +257,13 @@ def accumulate(draws: list[list[tuple[float, float, int]]], unit: float) -> list
     for pair in zip(*draws, strict=True):
         moments = [((r + n) / b, (r + n) * (r + n + 1) / b**2, n) for r, b, n in pair]
         used = [moment for moment in moments if moment[2] > 0]
+        rest = [moment for moment in moments if moment[2] == 0]
         sums.append(
             {
                 "hits": len(used),
                 "n_sum": sum(n for *_, n in used),
-                "mean_sum": unit * sum(mean for mean, *_ in moments),
-                "square_sum": unit**2 * sum(square for _, square, _ in moments),
+                "mean_rest": unit * sum(mean for mean, *_ in rest),
+                "square_rest": unit**2 * sum(square for _, square, _ in rest),
                 "mean_hit": unit * sum(mean for mean, *_ in used),
                 "square_hit": unit**2 * sum(square for _, square, _ in used),
             }

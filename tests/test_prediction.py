@@ -204,7 +204,7 @@ def test_top_of_many_nodes_is_found_block_by_block(seed):
     matrix = posterior.predictive_matrix()
     for unused in (False, True):
         if unused:
-            used = posterior.sums.hits.sum(axis=0) > 0
+            used = posterior.sums.by_pair(posterior.sums.prob) > 0
             matrix[posterior.pair_source[used], posterior.pair_target[used]] = 0.0
         table = posterior.predictive(top=500, unused=unused)
         assert len(table) == 500

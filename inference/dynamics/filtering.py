@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascadenet.edge_sums import EdgeSums
 from cascadenet.inference import chains as _chains
 from cascadenet.inference.coupled_hdp import collect, kept_share
 from cascadenet.inference.dynamics.evidence import sequential_log_density
@@ -23,7 +24,7 @@ from cascadenet.inference.dynamics.memory import (
 )
 from cascadenet.inference.layout import Layout, build_layout
 from cascadenet.pairs import pair_keys, split_keys
-from cascadenet.posterior import EdgeSums, Posterior
+from cascadenet.posterior import Posterior
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,7 +194,7 @@ def step(
     kept[pairs.rows] = kept_share(records)[0]
     seen = Seen(
         pair_keys(layout.pair_source, layout.pair_child, layout.n_nodes),
-        posterior.sums.n,
+        posterior.sums.by_pair(posterior.sums.n),
         posterior.sums.exposure - pairs.exposure,
         posterior.sums.node_full - pairs.node_exposure,
         kept,
@@ -237,12 +238,14 @@ def forecast(posterior: Posterior, past: Past, kappa: float) -> Posterior:
     """
     memory = past.pairs
     source, target = (x.astype(np.int32) for x in split_keys(memory.key, memory.n_nodes))
-    none = np.zeros(memory.key.size)
     draws = posterior.sums.draws
     networks, share = _ahead_networks(posterior, past, kappa)
     carried_before = -np.expm1(-memory.support)
     lasting = kappa * carried_before * (source >= 0)
     n, exposure = lasting + share * memory.n, share * memory.exposure
+    hits = np.round(draws[:, None] * carried_before).astype(np.int32)
+    used = np.flatnonzero(hits.any(axis=0)).astype(np.int32)
+    none, nothing = np.zeros(used.size), np.zeros(memory.key.size, np.float32)
     ahead = Posterior(
         nodes=posterior.nodes,
         settings=posterior.settings,
@@ -253,12 +256,16 @@ def forecast(posterior: Posterior, past: Past, kappa: float) -> Posterior:
         pair_target=target,
         sums=EdgeSums(
             draws=draws,
-            hits=np.round(draws[:, None] * carried_before).astype(np.int32),
+            used=used,
+            hits=hits[:, used],
             n=none,
-            rate=none,
-            square=none,
             rate_hit=none,
             square_hit=none,
+            rate_rest=none,
+            square_rest=none,
+            rate_unused=nothing,
+            variance_unused=nothing,
+            unused_unit=posterior.sums.unused_unit,
             exposure=exposure,
             node_full=memory.node_exposure,
             carried=n,
@@ -267,9 +274,15 @@ def forecast(posterior: Posterior, past: Past, kappa: float) -> Posterior:
         network_chain=posterior.network_chain,
     )
     rate, square = _moments(ahead)
-    share = ahead.sums.hits.sum(axis=0) / draws.sum()
+    hit, unit = ahead.sums.prob, float(ahead.sums.unused_unit)
     ahead.sums = dataclasses.replace(
-        ahead.sums, rate=rate, square=square, rate_hit=share * rate, square_hit=share * square
+        ahead.sums,
+        rate_hit=hit * rate[used],
+        square_hit=hit * square[used],
+        rate_rest=(1.0 - hit) * rate[used],
+        square_rest=(1.0 - hit) * square[used],
+        rate_unused=(rate / unit).astype(np.float32),
+        variance_unused=((square - rate**2) / unit**2).astype(np.float32),
     )
     return ahead
 

@@ -21,7 +21,7 @@ from cascadenet.inference.sharded.pieces import Piece
 DERIVED = {"parent", "n_pair", "shape", "rate", "exposure", "node_full", "cand_weight"}
 DERIVED |= {"beta", "weight", "sender", "receiver", "eta", "sent", "received", "kept", "log_step"}
 DERIVED |= {"token_sender", "token_receiver", "community"}
-BY_PAIR = ("mean_sum", "square_sum", "exposure_sum")  # running sums of a record
+BY_PAIR = ("mean_unused", "variance_unused", "exposure_sum")  # running sums of a record
 Order = tuple[str, dict[str, Any]]  # method of Shard, its arguments
 
 
