@@ -307,7 +307,7 @@ def loss(plan: Plan, options: argparse.Namespace) -> bool:
 
 # where a function is, its name, and what its cost grows with
 COSTS: tuple[tuple[Any, str, str], ...] = (
-    (parents, "draw_parents", "shards: candidates up to 200 an infection"),
+    (parents, "draw_parents", "shards: candidates up to 300 an infection"),
     (parents, "swap_parents", "shards: infections"),
     (sampler, "refresh_shape", "shards: pairs x K"),
     (Shard, "_by_shape", "shards: pairs, 5 values of b"),

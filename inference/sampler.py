@@ -33,7 +33,7 @@ class Model:
     background: bool = False
     balance_exposure: bool = True
     reserve: float = 0.0  # base mass of the open-world atom, 0 for a closed world
-    scan: int = 200  # mean candidates of a child's infections up to which all are weighed
+    scan: int = 300  # mean candidates of a child's infections up to which all are weighed
     parent_passes: int = 2  # of the parents and swaps: edges mix by them, and they cost least
     token_passes: int = 3
     split_merges: int = 10

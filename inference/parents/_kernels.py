@@ -67,7 +67,7 @@ def update_parents(
     Writes ``choice``, ``parent`` (its pair) (M,), ``n_pair`` (P,).
     """
     shape, rate, more = law
-    cumulative = np.empty(_extent(cand_ptr) // SIDE + 1, np.float64)
+    running = np.zeros(_extent(cand_ptr) // SIDE + 1, np.float64)  # from 0, whole sides
     weight = np.empty(_extent(pair_ptr), np.float64)
     for v in range(child_ptr.size - 1):
         base, end = pair_ptr[v], pair_ptr[v + 1]
@@ -83,28 +83,23 @@ def update_parents(
             n_pair[old] -= 1
             if reinforce:
                 weight[old - base] = (shape[old] + n_pair[old]) / (rate[old] + more)
-            total, whole, low = 0.0, (last - first) // SIDE, choice[m]
-            for side in range(whole):
+            total, sides = 0.0, (last - first) // SIDE
+            for side in range(sides):
                 held, start = 0.0, first + side * SIDE
                 for q in range(start, start + SIDE):
                     held += _weight_of(weight, base, cand_pair, cand_weight, q)
                 total += held
-                cumulative[unsigned(side)] = total
-            for q in range(first + whole * SIDE, last):
+                running[unsigned(side + 1)] = total
+            for q in range(first + sides * SIDE, last):
                 total += _weight_of(weight, base, cand_pair, cand_weight, q)
-            cumulative[whole] = total
-            target = uniform[m] * total
-            side = search_cumulative(cumulative, 0, whole + 1, target)
-            if side > 0:
-                target -= cumulative[side - 1]
-            held, start = 0.0, first + side * SIDE
-            for q in range(start, min(start + SIDE, last)):
-                chance = _weight_of(weight, base, cand_pair, cand_weight, q)
-                held += chance
-                if chance > 0.0:
-                    low = q - first
-                    if held > target:
-                        break
+            target, side = uniform[m] * total, 0
+            for s in range(sides):
+                side += running[unsigned(s + 1)] <= target
+            low = _within_side(
+                first + side * SIDE, last, target - running[side],
+                weight, base, cand_pair, cand_weight,
+            )  # fmt: skip
+            low = low - first if low >= 0 else choice[m]
             new = cand_pair[first + low]
             choice[m], parent[m] = low, new
             n_pair[new] += 1
@@ -124,6 +119,25 @@ def _weight_of(weight, base, cand_pair, cand_weight, q):
     """Gibbs weight of candidate q."""
     held = weight[unsigned(cand_pair[unsigned(q)] - base)]
     return held * cand_weight[unsigned(q)] if cand_weight.size > 0 else held
+
+
+@part
+def _within_side(start, last, target, weight, base, cand_pair, cand_weight):
+    """Candidate of a side at which the sum of weights exceeds ``target``.
+
+    Counts all eight, the last over again where there are fewer: how far to go cannot be foreseen.
+    Where rounding leaves the sum below, the last that has a weight, or -1 if none has.
+    """
+    held, below = 0.0, 0
+    for q in range(start, start + SIDE):
+        held += _weight_of(weight, base, cand_pair, cand_weight, min(q, last - 1))
+        below += held <= target
+    if start + below < min(start + SIDE, last):
+        return start + below
+    for q in range(min(start + SIDE, last) - 1, start - 1, -1):
+        if _weight_of(weight, base, cand_pair, cand_weight, q) > 0.0:
+            return q
+    return -1
 
 
 @part
