@@ -195,7 +195,7 @@ def compare_swaps(cascades, background, limit, weighted, case):
     uniform = rng.random((layout.n_infections, 2))
     before = as_explanation(layout, moved[0])
     accepted = parent_kernels.update_swaps(
-        *lookup(layout, *parameters), layout.pair_source, layout.few_cand, uniform, *moved
+        *lookup(layout, *parameters), layout.node, layout.few_cand, uniform, *moved
     )
     if weighted:
         uniform[:, 1] = 1.0 - uniform[:, 1]  # there the decision is made on the log scale
@@ -215,5 +215,7 @@ def test_ratio_of_a_transfer_is_bounded_by_its_ends(n, more, log_a, log_b, case)
     ]
     for most in range(1, len(ratios) + 1):
         assert max(ratios[:most]) <= max(ratios[0], ratios[most - 1]) * (1.0 + 1e-9)
+        bound = parent_kernels._transfer_bound(r_a, d_a, n + more, r_b, d_b, most)
+        assert ratios[most - 1] <= bound * (1.0 + 1e-9)
         if parent_kernels._is_hopeless(r_a, d_a, n + more, r_b, d_b, most, limit):
             assert max(ratios[:most]) <= limit

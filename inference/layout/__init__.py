@@ -78,6 +78,11 @@ class Layout:
     _background_exposure: np.ndarray = field(repr=False)
 
     @property
+    def node(self) -> np.ndarray:
+        """Node of each infection in the flat arrays of the cascades, int32 (I,)."""
+        return self._node
+
+    @property
     def n_pairs(self) -> int:
         """Number of listed pairs, background pairs included."""
         return self.pair_source.size

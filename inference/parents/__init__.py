@@ -104,7 +104,7 @@ def swap_parents(chain: Chain) -> None:
     layout, state = chain.layout, chain.state
     _kernels.update_swaps(
         *_problem(chain),
-        layout.pair_source,
+        layout.node,
         layout.few_cand,
         chain.rng.random((layout.n_infections, 2)),
         state.choice,

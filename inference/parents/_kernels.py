@@ -465,7 +465,7 @@ def update_swaps(
     cand_weight,
     pair_ptr,
     law,
-    pair_source,
+    node,
     few_cand,
     uniform,
     choice,
@@ -479,9 +479,11 @@ def update_swaps(
     proposes the way back as likely. Infections with the same parent are chained: a proposal costs
     O(infections explained by u or w), and most of them less: where w explains nothing and hazards
     are equal, the log ratio is convex in the number that move, which bounds it beforehand.
-    ``lookup``: see `place_of`. ``few_cand`` (P,): infections that a pair could explain, or `MANY`.
+    ``lookup``: see `place_of`; ``node`` (I,) of all infections of the cascades. ``few_cand`` (P,):
+    infections that a pair could explain, or `MANY`.
     ``uniform`` (M, 2). Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the exchanges.
     """
+    _, _, cand_start, _, shift = lookup
     most_rows, most_pairs = _extent(child_ptr), _extent(pair_ptr)
     head = np.full(most_pairs, -1, np.int32)  # first infection that a pair explains
     size = np.zeros(most_pairs, np.int32)  # how many it does
@@ -511,20 +513,22 @@ def update_swaps(
             useless = n_b == 0 and not weighted
             if useless and _is_hopeless(r_a, d_a, n_a, r_b, d_b, most[row], limit):
                 continue
+            first, place[row] = cand_start[m] - shift, pick[row]
             n_ab, n_ba = 1, 0
-            if n_a == 1:
-                place[row] = pick[row]
-            elif useless:
-                n_ab = _movable_unless_hopeless(
-                    head[a - base], start, pair_source[b], lookup, after, place,
-                    r_a, d_a, n_a, r_b, d_b, most[row], limit,
-                )  # fmt: skip
-                if n_ab < 0:
-                    continue
-            else:
-                n_ab = _movable(head[a - base], start, pair_source[b], lookup, after, place)
+            if n_a > 1:
+                source = _source_at(first, pick[row], shift, node)
+                if useless:
+                    n_ab = _movable_unless_hopeless(
+                        head[a - base], row, start, source, lookup, after, place,
+                        r_a, d_a, n_a, r_b, d_b, most[row], limit,
+                    )  # fmt: skip
+                    if n_ab < 0:
+                        continue
+                else:
+                    n_ab = _movable(head[a - base], row, start, source, lookup, after, place)
             if n_b > 0:
-                n_ba = _movable(head[b - base], start, pair_source[a], lookup, after, place)
+                source = _source_at(first, choice[m], shift, node)
+                n_ba = _movable(head[b - base], -1, start, source, lookup, after, place)
             ratio = _transfer(r_a, d_a, n_a, r_b, d_b, n_b, n_ab - n_ba)
             if weighted:
                 log_ratio = _log(ratio)
@@ -586,18 +590,19 @@ def _is_hopeless(r_a, d_a, n_a, r_b, d_b, most, limit):
 
 
 @part
-def _movable(row, start, source, lookup, after, place):
+def _movable(row, known, start, source, lookup, after, place):
     """How many of the infections chained from ``row`` another source could explain.
 
-    Writes their ``place`` among the candidates, -1 where there is none.
+    Writes their ``place`` among the candidates, -1 where there is none, but where it is ``known``.
     """
     ptr, infection, cand_start, cand_stop, shift = lookup
     cursor = ptr[max(source, 0)]
     count = 0
     while row >= 0:
-        place[row], _ = place_of(
-            start + row, source, cursor, ptr, infection, cand_start, cand_stop, shift
-        )
+        if row != known:
+            place[row], cursor = place_of(
+                start + row, source, cursor, ptr, infection, cand_start, cand_stop, shift
+            )
         if place[row] >= 0:
             count += 1
         row = after[row]
@@ -606,25 +611,28 @@ def _movable(row, start, source, lookup, after, place):
 
 @part
 def _movable_unless_hopeless(
-    row, start, source, lookup, after, place, r_a, d_a, n_a, r_b, d_b, most, limit
+    row, known, start, source, lookup, after, place, r_a, d_a, n_a, r_b, d_b, most, limit
 ):
     """As `_movable`, for a pair b that explains nothing; -1 once no ratio can exceed ``limit``.
 
     With s infections going to b the ratio is convex in s on the log scale: at most what it is for
     one of them, or for as many as b may explain and have not been found to stay.
     """
+    count, left, most = 0, n_a, min(n_a, most)
+    limit *= 1.0 - 1e-9  # rounding must not reject what the ratio itself would accept
+    one = r_b * d_a / ((r_a + (left - 1)) * d_b)
+    if one <= limit and _transfer_bound(r_a, d_a, n_a, r_b, d_b, most) <= limit:
+        return -1
+    largest = _transfer(r_a, d_a, n_a, r_b, d_b, 0, most)
     ptr, infection, cand_start, cand_stop, shift = lookup
     cursor = ptr[max(source, 0)]
-    count, left, most = 0, n_a, min(n_a, most)
-    one = r_b * d_a / ((r_a + (left - 1)) * d_b)
-    largest = _transfer(r_a, d_a, n_a, r_b, d_b, 0, most)
-    limit *= 1.0 - 1e-9  # rounding must not reject what the ratio itself would accept
     while row >= 0:
         if not limit < max(one, largest):
             return -1
-        place[row], _ = place_of(
-            start + row, source, cursor, ptr, infection, cand_start, cand_stop, shift
-        )
+        if row != known:
+            place[row], cursor = place_of(
+                start + row, source, cursor, ptr, infection, cand_start, cand_stop, shift
+            )
         if place[row] >= 0:
             count += 1
         else:
@@ -637,21 +645,52 @@ def _movable_unless_hopeless(
 
 
 @part
+def _transfer_bound(r_a, d_a, n_a, r_b, d_b, moved):
+    """At least the ratio of `_transfer` to a pair that explains nothing, at a few operations.
+
+    Factor j of the ratio is ``(r_b + j) d_a / ((r_a + left + j) d_b)``, which is monotone in j: all
+    but the first are bounded by the second or by the last.
+    """
+    left = r_a + (n_a - moved)
+    bound = r_b * d_a / (left * d_b)
+    last = moved - 1
+    factor = max((r_b + 1) / (left + 1), (r_b + last) / (left + last)) * d_a / d_b
+    while last > 0:  # bound times factor to the power of last
+        if last & 1:
+            bound *= factor
+        factor *= factor
+        last >>= 1
+    return bound
+
+
+@part
 def _exchange(a, b, base, start, head, after, place, choice, parent):
-    """Chain the infections of two pairs anew, those with a place going to the other pair."""
-    first_a, first_b = head[a - base], head[b - base]
+    """Chain the infections of two pairs anew, those with a place going to the other pair.
+
+    Chains are ascending, which makes places in them quick to look up.
+    """
+    row_a, row_b = head[a - base], head[b - base]
     head[a - base] = head[b - base] = -1
-    for row, here, there in ((first_a, a, b), (first_b, b, a)):
-        while row >= 0:
-            following = after[row]
-            holder = here
-            if place[row] >= 0:
-                holder = there
-                choice[start + row] = place[row]
-                parent[start + row] = there
-            after[row] = head[holder - base]
-            head[holder - base] = row
-            row = following
+    end_a = end_b = -1
+    while row_a >= 0 or row_b >= 0:
+        of_a = row_b < 0 or 0 <= row_a < row_b
+        row = row_a if of_a else row_b
+        if of_a:
+            row_a = after[row]
+        else:
+            row_b = after[row]
+        to_a = of_a
+        if place[row] >= 0:
+            to_a = not of_a
+            choice[start + row] = place[row]
+            parent[start + row] = a if to_a else b
+        end = end_a if to_a else end_b
+        if end >= 0:
+            after[end] = row
+        else:
+            head[(a if to_a else b) - base] = row
+        after[row] = -1
+        end_a, end_b = (row, end_b) if to_a else (end_a, row)
 
 
 @part
