@@ -29,19 +29,6 @@ SIDE = 8  # candidates whose weights are summed by themselves
 unsigned = np.uint64  # what cannot be negative need not be looked up from the other end
 
 
-@part
-def search_cumulative(cumulative, start, stop, target):
-    """First index in ``start:stop`` whose cumulative weight exceeds ``target``. O(log)."""
-    low, high = start, stop - 1
-    while low < high:
-        middle = (low + high) // 2
-        if cumulative[middle] > target:
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
 @kernel
 def update_parents(
     child_ptr,
@@ -235,10 +222,11 @@ def propose_parents(
             n[old] -= 1
             total, count = _weigh_slots(head[row], first, entry, n, gamma, cand_weight, known, sums)
             rest = ground + factor[v] * (running[cand_stop[m]] - running[cand_start[m]])
-            wanted, j = uniform[m, 0] * (total + rest), cand_start[m] - shift
+            wanted, j, e = uniform[m, 0] * (total + rest), cand_start[m] - shift, 0
             if wanted < total:
-                e = known[search_cumulative(sums, 0, count, wanted)]
-                new, to = entry[e, 0], entry[e, 1]
+                for x in range(count - 1):
+                    e += sums[x] <= wanted
+                new, to = entry[known[e], 0], entry[known[e], 1]
             else:
                 to = _pick(
                     cand_start[m], cand_stop[m], shift, ground, factor[v], running, uniform[m, 1]
@@ -514,21 +502,17 @@ def update_swaps(
             if useless and _is_hopeless(r_a, d_a, n_a, r_b, d_b, most[row], limit):
                 continue
             first, place[row] = cand_start[m] - shift, pick[row]
-            n_ab, n_ba = 1, 0
+            n_ab, n_ba, ratios = 1, 0, (r_a, d_a, n_a, r_b, d_b)
             if n_a > 1:
                 source = _source_at(first, pick[row], shift, node)
-                if useless:
-                    n_ab = _movable_unless_hopeless(
-                        head[a - base], row, start, source, lookup, after, place,
-                        r_a, d_a, n_a, r_b, d_b, most[row], limit,
-                    )  # fmt: skip
-                    if n_ab < 0:
-                        continue
-                else:
-                    n_ab = _movable(head[a - base], row, start, source, lookup, after, place)
+                low, chain = limit if useless else -1.0, (head[a - base], row, start)
+                n_ab = _movable(*chain, source, lookup, after, place, ratios, most[row], low)
+                if n_ab < 0:
+                    continue
             if n_b > 0:
                 source = _source_at(first, choice[m], shift, node)
-                n_ba = _movable(head[b - base], -1, start, source, lookup, after, place)
+                chain = head[b - base], -1, start
+                n_ba = _movable(*chain, source, lookup, after, place, ratios, most[row], -1.0)
             ratio = _transfer(r_a, d_a, n_a, r_b, d_b, n_b, n_ab - n_ba)
             if weighted:
                 log_ratio = _log(ratio)
@@ -590,42 +574,23 @@ def _is_hopeless(r_a, d_a, n_a, r_b, d_b, most, limit):
 
 
 @part
-def _movable(row, known, start, source, lookup, after, place):
+def _movable(row, known, start, source, lookup, after, place, ratios, most, limit):
     """How many of the infections chained from ``row`` another source could explain.
 
+    For a pair b that explains nothing, -1 once no ratio can exceed ``limit``, which is negative for
+    others: with s infections going to b the ratio is convex in s on the log scale, at most what it
+    is for one of them, or for as many as b may explain and have not been found to stay.
     Writes their ``place`` among the candidates, -1 where there is none, but where it is ``known``.
     """
     ptr, infection, cand_start, cand_stop, shift = lookup
-    cursor = ptr[max(source, 0)]
-    count = 0
-    while row >= 0:
-        if row != known:
-            place[row], cursor = place_of(
-                start + row, source, cursor, ptr, infection, cand_start, cand_stop, shift
-            )
-        if place[row] >= 0:
-            count += 1
-        row = after[row]
-    return count
-
-
-@part
-def _movable_unless_hopeless(
-    row, known, start, source, lookup, after, place, r_a, d_a, n_a, r_b, d_b, most, limit
-):
-    """As `_movable`, for a pair b that explains nothing; -1 once no ratio can exceed ``limit``.
-
-    With s infections going to b the ratio is convex in s on the log scale: at most what it is for
-    one of them, or for as many as b may explain and have not been found to stay.
-    """
-    count, left, most = 0, n_a, min(n_a, most)
+    r_a, d_a, n_a, r_b, d_b = ratios
+    count, left, most, cursor = 0, n_a, min(n_a, most), ptr[max(source, 0)]
+    one = largest = r_b * d_a / ((r_a + (left - 1)) * d_b)
     limit *= 1.0 - 1e-9  # rounding must not reject what the ratio itself would accept
-    one = r_b * d_a / ((r_a + (left - 1)) * d_b)
-    if one <= limit and _transfer_bound(r_a, d_a, n_a, r_b, d_b, most) <= limit:
-        return -1
-    largest = _transfer(r_a, d_a, n_a, r_b, d_b, 0, most)
-    ptr, infection, cand_start, cand_stop, shift = lookup
-    cursor = ptr[max(source, 0)]
+    if limit >= 0.0:
+        if one <= limit and _transfer_bound(r_a, d_a, n_a, r_b, d_b, most) <= limit:
+            return -1
+        largest = _transfer(r_a, d_a, n_a, r_b, d_b, 0, most)
     while row >= 0:
         if not limit < max(one, largest):
             return -1
@@ -675,20 +640,15 @@ def _exchange(a, b, base, start, head, after, place, choice, parent):
     while row_a >= 0 or row_b >= 0:
         of_a = row_b < 0 or 0 <= row_a < row_b
         row = row_a if of_a else row_b
-        if of_a:
-            row_a = after[row]
-        else:
-            row_b = after[row]
-        to_a = of_a
+        row_a, row_b = (after[row], row_b) if of_a else (row_a, after[row])
+        to_a = of_a != (place[row] >= 0)
+        end, holder = (end_a, a) if to_a else (end_b, b)
         if place[row] >= 0:
-            to_a = not of_a
-            choice[start + row] = place[row]
-            parent[start + row] = a if to_a else b
-        end = end_a if to_a else end_b
+            choice[start + row], parent[start + row] = place[row], holder
         if end >= 0:
             after[end] = row
         else:
-            head[(a if to_a else b) - base] = row
+            head[holder - base] = row
         after[row] = -1
         end_a, end_b = (row, end_b) if to_a else (end_a, row)
 
