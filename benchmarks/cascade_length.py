@@ -2,6 +2,7 @@
 
     python benchmarks/cascade_length.py [--infections 100000] [--longest 3000]
     python benchmarks/cascade_length.py large [--infections 1000000] [--nodes 100000] [--length 30]
+    python benchmarks/cascade_length.py fit [the same options]
 
 A random network of 4000 nodes with eight targets each; cascades spread over it from random seeds
 until so many nodes are infected, where watching ends. The number of infections is the same for
@@ -10,7 +11,8 @@ every length. `scanned` draws a parent from all candidates, `proposed` by Metrop
 seven passes on warm kernels, all from one state after some sweeps; and million infections a second.
 
 `large`: seconds of building the layout and of each update of a sweep, and peak memory before and
-while draws are recorded.
+while draws are recorded. `fit`: peak memory of a whole fit of one chain, 5 + 5 sweeps, and of its
+table of edges.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import resource
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +128,16 @@ def large(infections: int, n_nodes: int, length: int, sweeps: int = 5) -> None:
     print(f"recording {(time.process_time() - begin) / sweeps:.2f} s; {peak_memory():.0f} MB")
 
 
+def fit(infections: int, n_nodes: int, length: int) -> None:
+    """Print what memory a whole fit takes."""
+    cascades = cascades_of_length(length, infections, seed=1, n_nodes=n_nodes)
+    print(f"{cascades}; {peak_memory():.0f} MB before the fit")
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # too few draws
+        model = cn.CoupledHDP().fit(cascades, draws=5, tune=5, chains=1, seed=0, progress=False)
+    print(f"fit: {peak_memory():.0f} MB; ", end="")
+    print(f"{len(model.edges())} rows of edges: {peak_memory():.0f} MB")
+
+
 def peak_memory() -> float:
     """Peak resident memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -133,14 +146,15 @@ def peak_memory() -> float:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("large",))
+    parser.add_argument("part", nargs="?", choices=("large", "fit"))
     parser.add_argument("--infections", type=int)
     parser.add_argument("--nodes", type=int, default=100_000)
     parser.add_argument("--length", type=int, default=30)
     parser.add_argument("--longest", type=int, default=LENGTHS[-1])
     options = parser.parse_args()
     if options.part:
-        large(options.infections or 1_000_000, options.nodes, options.length)
+        part = {"large": large, "fit": fit}[options.part]
+        part(options.infections or 1_000_000, options.nodes, options.length)
         return
     rows = []
     for length in LENGTHS:

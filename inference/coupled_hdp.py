@@ -363,12 +363,13 @@ def collect(
         if model.delay.parameters
         else layout.exposure(model.delay, model.delay.default())[0]
     )
+    exposure += carried.exposure  # either of these is ours
     sums = EdgeSums(
         draws=np.array([record.draws for record in records]),
         **_used_sums(records, _chains.unused_unit(layout, model)),
         **_unused_moments(records),
         unused_unit=np.float64(_chains.unused_unit(layout, model)),
-        exposure=exposure + carried.exposure,
+        exposure=exposure,
         node_full=_mean(records, "full_sum", draws) + carried.node_exposure,
         carried=carried.n if carried.pairs else np.empty(0),
     )
