@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 EXACT = 1e-12  # largest change of a listed posterior by an update
 OFF_LEAST = 1e-4  # least change by an update with a mistake in it
-P_ROW = 1e-5  # smallest p value of outcomes of a compiled update; some 100 tests are made
+P_ROW = 1e-5  # smallest p value of outcomes of a compiled update; some 140 tests are made
 P_CAUGHT = 1e-10  # largest p value of these outcomes against an update with a mistake
 Z_LIMIT = 4.0  # a z beyond it is a failure
 Z_CAUGHT = 8.0  # a z beyond it is what a seeded bug must show

@@ -32,7 +32,7 @@ from cascadenet.inference.sampler import Chain, Model, Update, refresh_shape
 from cascadenet.inference.worlds import Design
 from cascadenet.pairs import pair_keys, split_keys
 
-RUNS = 4000  # of a compiled update from each state
+RUNS = 8000  # of a compiled update from each state
 CELL = 10.0  # expected runs that a cell of a chi-square test has at least
 
 
@@ -305,10 +305,11 @@ def metropolis_pass(data: Infections, prior: Sequence[Sequence[float]]) -> list[
     ]
 
 
-def swap_pass(data: Infections) -> list[Kernel]:
+def swap_pass(data: Infections, patience: float = math.inf) -> list[Kernel]:
     """All steps of the swap moves."""
     return [
-        lambda choice, i=i: exact.swap_kernel(data, i, choice) for i in range(len(data.sources))
+        lambda choice, i=i: exact.swap_kernel(data, i, choice, patience)
+        for i in range(len(data.sources))
     ]
 
 
@@ -354,12 +355,16 @@ def proposed_besides(chain: Chain, data: Infections) -> list[list[float]]:
     ]
 
 
-def _without_scans(chain: Chain) -> None:
-    """The update of parents as it is for infections of very many candidates."""
-    model = chain.model
-    chain.model = replace(model, scan=0)
-    parents.draw_parents(chain)
-    chain.model = model
+def _with(update: Update, **settings: int) -> Update:
+    """An update as it is for other data: very many candidates, or infections of a pair."""
+
+    def run(chain: Chain) -> None:
+        model = chain.model
+        chain.model = replace(model, **settings)
+        update(chain)
+        chain.model = model
+
+    return run
 
 
 def _parent_cases(
@@ -389,11 +394,16 @@ def _parent_cases(
     prior = proposed_besides(chain, data)
     wrong = {what: metropolis_pass(x, prior) for what, x in mistaken.items()}
     wrong["own count not taken out"] = metropolis_pass(forgets, prior)
-    kernels, run_proposals = metropolis_pass(data, prior), partial(run, _without_scans)
-    yield Case("draw_parents", f"{name}, proposed", pi, kernels, wrong, run_proposals, starts)
+    kernels, propose = metropolis_pass(data, prior), _with(parents.draw_parents, scan=0)
+    yield Case(
+        "draw_parents", f"{name}, proposed", pi, kernels, wrong, partial(run, propose), starts
+    )
     wrong = {what: swap_pass(x) for what, x in mistaken.items()}
     run_swaps = partial(run, parents.swap_parents)
     yield Case("swap_parents", name, pi, swap_pass(data), wrong, run_swaps, starts)
+    wrong = {what: swap_pass(x, 1) for what, x in mistaken.items()}
+    seldom = partial(run, _with(parents.swap_parents, patience=1))
+    yield Case("swap_parents", f"{name}, seldom", pi, swap_pass(data, 1), wrong, seldom, starts)
 
 
 # ---------------------------------------------------------------------------------- pairs' memories

@@ -212,6 +212,11 @@ class Infections:
             for p, h in zip(self.sources[i], self.hazards[i], strict=True)
         ]
 
+    def involved(self, choice: Sequence[int], i: int, other: int) -> int:
+        """How many infections the two sources of such an exchange explain, before and after."""
+        n = self.counts(choice)
+        return n[self.sources[i][choice[i]]] + n[self.sources[i][other]]
+
     def swapped(self, choice: Sequence[int], i: int, other: int) -> Labels:
         """Exchange what i's parent and another of its candidates explain in this child."""
         u, w = self.sources[i][choice[i]], self.sources[i][other]
@@ -286,14 +291,19 @@ def metropolis_kernel(data: Infections, i: int, choice: Labels, prior: Sequence[
     return dict(outcomes)
 
 
-def swap_kernel(data: Infections, i: int, choice: Labels) -> Law:
-    """Outcomes of the swap proposal that infection i makes and their probabilities."""
+def swap_kernel(data: Infections, i: int, choice: Labels, patience: float) -> Law:
+    """Outcomes of the swap proposal that infection i makes and their probabilities.
+
+    Where more than ``patience`` infections are involved only such a share of them is tried.
+    """
     count = len(data.sources[i])
     outcomes: Law = defaultdict(float)
     for other in range(count):
         proposal = choice if other == choice[i] else data.swapped(choice, i, other)
         log_ratio = data.log_weight(proposal) - data.log_weight(choice)
         accept = math.exp(min(log_ratio, 0.0))
+        if other != choice[i]:
+            accept *= min(1.0, patience / data.involved(choice, i, other))
         outcomes[proposal] += accept / count
         outcomes[choice] += (1.0 - accept) / count
     return dict(outcomes) if count else {choice: 1.0}

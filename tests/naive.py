@@ -125,7 +125,7 @@ def propose_parents(
 
 
 def draw_swaps(
-    data: Infections, choice: Sequence[int], uniform: Sequence[Sequence[float]]
+    data: Infections, choice: Sequence[int], patience: int, uniform: Sequence[Sequence[float]]
 ) -> tuple[tuple[int, ...], int]:
     """One swap proposal for each infection with a choice; the result and how many were made."""
     choice, accepted = tuple(choice), 0
@@ -135,7 +135,8 @@ def draw_swaps(
             continue
         proposal = data.swapped(choice, i, other)
         log_ratio = data.log_weight(proposal) - data.log_weight(choice)
-        if uniform[i][1] < math.exp(min(log_ratio, 0.0)):
+        more = max(1.0, data.involved(choice, i, other) / patience)
+        if uniform[i][1] * more < math.exp(min(log_ratio, 0.0)):
             choice, accepted = proposal, accepted + 1
     return choice, accepted
 

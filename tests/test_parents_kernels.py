@@ -192,14 +192,12 @@ def test_swaps_of_many_infections(n_cascades, case):
 def compare_swaps(cascades, background, limit, weighted, case):
     rng = np.random.default_rng(case)
     layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
-    uniform = rng.random((layout.n_infections, 2))
+    uniform, patience = rng.random((layout.n_infections, 2)), int(rng.choice([1, 3, 50]))
     before = as_explanation(layout, moved[0])
     accepted = parent_kernels.update_swaps(
-        *lookup(layout, *parameters), layout.node, layout.few_cand, uniform, *moved
+        *lookup(layout, *parameters), layout.node, layout.few_cand, patience, uniform, *moved
     )
-    if weighted:
-        uniform[:, 1] = 1.0 - uniform[:, 1]  # there the decision is made on the log scale
-    expected, expected_accepted = naive.draw_swaps(data, before, uniform.tolist())
+    expected, expected_accepted = naive.draw_swaps(data, before, patience, uniform.tolist())
     assert_explains(layout, data, moved, expected)
     assert accepted == expected_accepted
 

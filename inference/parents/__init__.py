@@ -106,6 +106,7 @@ def swap_parents(chain: Chain) -> None:
         *_problem(chain),
         layout.node,
         layout.few_cand,
+        chain.model.patience,
         chain.rng.random((layout.n_infections, 2)),
         state.choice,
         state.parent,

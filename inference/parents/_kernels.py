@@ -455,6 +455,7 @@ def update_swaps(
     law,
     node,
     few_cand,
+    patience,
     uniform,
     choice,
     parent,
@@ -468,7 +469,8 @@ def update_swaps(
     O(infections explained by u or w), and most of them less: where w explains nothing and hazards
     are equal, the log ratio is convex in the number that move, which bounds it beforehand.
     ``lookup``: see `place_of`; ``node`` (I,) of all infections of the cascades. ``few_cand`` (P,):
-    infections that a pair could explain, or `MANY`.
+    infections that a pair could explain, or `MANY`. Where the two explain more than ``patience`` a
+    proposal is made less often in proportion, as is the way back: they explain as many then.
     ``uniform`` (M, 2). Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the exchanges.
     """
     _, _, cand_start, _, shift = lookup
@@ -485,9 +487,7 @@ def update_swaps(
         start, stop, base = child_ptr[v], child_ptr[v + 1], pair_ptr[v]
         _chain_up(start, stop, base, parent, held, head, after, size)
         for m in range(start, stop):
-            pick[m - start], named[m - start] = _name(
-                cand_ptr[m], cand_ptr[m + 1], cand_pair, uniform[m, 0]
-            )
+            pick[m - start], named[m - start] = _name(m, cand_ptr, cand_pair, uniform)
         _fetch(held, stop - start, law, gamma)
         _fetch(named, stop - start, law, gamma_named)
         _reach(named, stop - start, few_cand, most)
@@ -495,11 +495,14 @@ def update_swaps(
             row, a, b = m - start, parent[m], named[m - start]
             if a == b:  # a seed has neither
                 continue
-            limit, n_a, n_b = uniform[m, 1], size[a - base], size[b - base]
+            n_a, n_b = size[a - base], size[b - base]
+            limit = uniform[m, 1] * max(1.0, (n_a + n_b) / patience)
             r_a, d_a = gamma[row, 0], gamma[row, 1]
             r_b, d_b = gamma_named[row, 0], gamma_named[row, 1]
-            useless = n_b == 0 and not weighted
-            if useless and _is_hopeless(r_a, d_a, n_a, r_b, d_b, most[row], limit):
+            useless, hopeless = n_b == 0 and not weighted, limit >= 1.0
+            if useless and not hopeless:
+                hopeless = _is_hopeless(r_a, d_a, n_a, r_b, d_b, most[row], limit)
+            if hopeless:
                 continue
             first, place[row] = cand_start[m] - shift, pick[row]
             n_ab, n_ba, ratios = 1, 0, (r_a, d_a, n_a, r_b, d_b)
@@ -515,12 +518,9 @@ def update_swaps(
                 n_ba = _movable(*chain, source, lookup, after, place, ratios, most[row], -1.0)
             ratio = _transfer(r_a, d_a, n_a, r_b, d_b, n_b, n_ab - n_ba)
             if weighted:
-                log_ratio = _log(ratio)
-                for p in (a, b):
-                    log_ratio += _log_hazard_ratio(
-                        head[p - base], start, after, place, cand_ptr, cand_weight, choice
-                    )
-                if not math.log(1.0 - limit) < log_ratio:
+                given = start, after, place, cand_ptr, cand_weight, choice
+                log_ratio = _log(ratio) + _log_hazard_ratio(head[a - base], *given)
+                if not _log(limit) < log_ratio + _log_hazard_ratio(head[b - base], *given):
                     continue
             elif not limit < ratio:
                 continue
@@ -537,12 +537,11 @@ def update_swaps(
 
 
 @part
-def _name(first, last, cand_pair, uniform):
-    """Place and pair of a candidate; no pair, -1, where there is none."""
-    if first == last:
-        return 0, -1
-    place = min(int(uniform * (last - first)), last - first - 1)
-    return place, cand_pair[first + place]
+def _name(m, cand_ptr, cand_pair, uniform):
+    """Place and pair of a candidate of infection m; no pair, -1, where there is none."""
+    first, count = cand_ptr[m], cand_ptr[m + 1] - cand_ptr[m]
+    place = min(int(uniform[m, 0] * count), count - 1)
+    return place, cand_pair[first + place] if count > 0 else -1
 
 
 @part
