@@ -257,8 +257,12 @@ def kernels() -> None:
         print(f"{count} tokens, {size} nodes, 30 communities: {found:.1f} million/s")
 
 
-def token_updates(n_nodes: int, count: int, communities: int = 30) -> float:
-    """Million tokens a second of one collapsed pass; tokens from planted communities."""
+def token_problem(n_nodes: int, count: int, communities: int = 30) -> tuple[list, tuple, list]:
+    """Tokens of planted communities: their ends, the law of a collapsed pass, what it writes.
+
+    The ends are senders and receivers; the law is the null community's, weights of communities,
+    tau and tau * beta; written are the tokens' communities and the counts of these.
+    """
     rng = np.random.default_rng(0)
     planted = rng.integers(communities, size=count)
     width = n_nodes // communities
@@ -268,13 +272,18 @@ def token_updates(n_nodes: int, count: int, communities: int = 30) -> float:
     _kernels.count_tokens(*ends, given, *counts)
     even, prior = np.full(n_nodes, 1.0 / n_nodes), np.full(communities + 1, 0.1)
     tau = n_nodes / 4.0
+    return ends, (True, even, prior, tau, tau * even), [given, *counts]
+
+
+def token_updates(n_nodes: int, count: int) -> float:
+    """Million tokens a second of one collapsed pass."""
+    ends, law, written = token_problem(n_nodes, count)
+    rng = np.random.default_rng(1)
     seconds = []
     for _ in range(8):  # the first one compiles
         uniform = rng.random(count)
         start = time.process_time()
-        _kernels.update_communities(
-            *ends, True, even, prior, tau, tau * even, uniform, given, *counts
-        )
+        _kernels.update_communities(*ends, *law, uniform, *written)
         seconds.append(time.process_time() - start)
     return count / float(np.median(seconds)) / 1e6
 

@@ -29,7 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.pluginmanager.hasplugin("benchmark"):
         raise pytest.UsageError("benchmarks need pytest-benchmark: pip install -e '.[bench]'")
     if os.environ.get("OMP_NUM_THREADS") != "1":
-        raise pytest.UsageError("NumPy was loaded before benchmarks/conftest.py: OMP_NUM_THREADS=1")
+        given = os.environ.get("OMP_NUM_THREADS", "nothing")
+        raise pytest.UsageError(
+            f"expected OMP_NUM_THREADS=1; got {given}: NumPy was loaded too early to set it here"
+        )
     config.option.benchmark_quiet = True
 
 

@@ -1,6 +1,6 @@
 """How fast everything is, each beside a reference that is measured in turn with it.
 
-    python -m pytest benchmarks                             all of it, some four minutes
+    python -m pytest benchmarks                             all of it, some three minutes
     python -m pytest benchmarks -k parents                  some of it
     python -m pytest benchmarks --benchmark-json now.json   kept, to compare versions with
     python -m pytest benchmarks --small --benchmark-disable whether it all still runs
@@ -110,30 +110,23 @@ def test_longer_cascades(
 
 
 def test_community_tokens(beside, small: bool) -> None:
-    nodes, count, communities = 1000, 2000 if small else 200_000, 30
-    rng = np.random.default_rng(0)
-    planted = rng.integers(communities, size=count)
-    width = nodes // communities
-    ends = [(planted * width + rng.integers(width, size=count)).astype(np.int32) for _ in "ab"]
-    given = rng.integers(1, communities + 1, size=count).astype(np.int32)
-    counts = [np.zeros(communities + 1), *np.zeros((2, nodes, communities + 1))]
-    _kernels.count_tokens(*ends, given, *counts)
-    even, prior, tau = np.full(nodes, 1 / nodes), np.full(communities + 1, 0.1), nodes / 4
-    uniform = rng.random(count)
-
-    def collapsed() -> None:
-        _kernels.update_communities(
-            *ends, True, even, prior, tau, tau * even, uniform, given, *counts
-        )
+    count = 2000 if small else 200_000
+    ends, law, written = published.token_problem(1000, count)
+    _, _, prior, tau, tau_beta = law
+    uniform = np.random.default_rng(1).random(count)
 
     def held() -> np.ndarray:
-        eta, sent, received = counts
-        weight = (eta + prior) / (eta + tau) ** 2 * (sent + tau / nodes)[ends[0]]
-        weight *= (received + tau / nodes)[ends[1]]
+        _, eta, sent, received = written
+        weight = (eta + prior) / (eta + tau) ** 2 * (sent + tau_beta[:, None])[ends[0]]
+        weight *= (received + tau_beta[:, None])[ends[1]]
         running = np.cumsum(weight, axis=1)
         return (running <= uniform[:, None] * running[:, -1:]).sum(axis=1)
 
-    beside(collapsed, held, of="NumPy, all tokens at once, counts held")
+    beside(
+        lambda: _kernels.update_communities(*ends, *law, uniform, *written),
+        held,
+        of="NumPy, all tokens at once, counts held",
+    )
 
 
 @pytest.mark.parametrize("chain", [100], indirect=True)

@@ -163,5 +163,10 @@ def _check_sizes(posterior: Posterior) -> None:
     for name, (array, shape) in expected.items():
         if array.shape != shape:
             raise FormatError(f"expected {name} of shape {shape}; got {array.shape}")
-    if (np.diff(sums.used, prepend=-1, append=n_pairs) <= 0).any():
-        raise FormatError(f"expected sums_used to be ascending rows below {n_pairs}; it is not")
+    wrong = np.flatnonzero(np.diff(sums.used, prepend=-1, append=n_pairs) <= 0)
+    if wrong.size:
+        around = sums.used[max(wrong[0] - 1, 0) : wrong[0] + 1].tolist()
+        raise FormatError(
+            f"expected sums_used to be ascending rows below {n_pairs}; got {around} at its place "
+            f"{max(wrong[0] - 1, 0)}"
+        )

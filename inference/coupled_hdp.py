@@ -364,11 +364,12 @@ def collect(
         else layout.exposure(model.delay, model.delay.default())[0]
     )
     exposure += carried.exposure  # either of these is ours
+    unit = _chains.unused_unit(layout, model)
     sums = EdgeSums(
         draws=np.array([record.draws for record in records]),
-        **_used_sums(records, _chains.unused_unit(layout, model)),
+        **_used_sums(records, unit),
         **_unused_moments(records),
-        unused_unit=np.float64(_chains.unused_unit(layout, model)),
+        unused_unit=np.float64(unit),
         exposure=exposure,
         node_full=_mean(records, "full_sum", draws) + carried.node_exposure,
         carried=carried.n if carried.pairs else np.empty(0),
