@@ -73,8 +73,8 @@ def assert_explains(layout: Layout, data: naive.Infections, moved, expected) -> 
     assert n_pair.tolist() == [counts[key] for key in keys]
 
 
-def lookup(layout: Layout, shape, rate, cand_weight) -> tuple:
-    """First arguments of the kernels that look candidates up."""
+def problem(layout: Layout, shape, rate, cand_weight) -> tuple:
+    """First argument of the kernels that look candidates up."""
     return (
         layout.lookup,
         layout.child_ptr,
@@ -163,7 +163,7 @@ def test_proposed_parents(cascades, background, limit, weighted, scan, case):
     before = as_explanation(layout, moved[0])
     odds = share, running, factor
     moves = parent_kernels.propose_parents(
-        *lookup(layout, *parameters), scan, layout.meeting, odds, uniform, *moved
+        problem(layout, *parameters), scan, layout.meeting, odds, uniform, *moved
     )
     expected, expected_moves = naive.propose_parents(data, before, scan, uniform.tolist(), besides)
     assert_explains(layout, data, moved, expected)
@@ -189,13 +189,57 @@ def test_swaps_of_many_infections(n_cascades, case):
     compare_swaps(cascades, False, None, False, case)
 
 
+@pytest.mark.parametrize("gain", [-20.0, 20.0])
+@pytest.mark.parametrize("exponent", [-2.0, 2.0])
+@pytest.mark.parametrize("case", range(3))
+def test_swaps_whose_rates_and_hazards_exceed_a_double(exponent, gain, case):
+    """Four hundred infections that one source explains; all of them could go to another.
+
+    Rates favour that by 10 to the power of 400 exponents, hazards oppose it but for e to the gain.
+    """
+    rng = np.random.default_rng(case)
+    size = 400
+    node, time = np.tile([0, 1, 2], size), np.tile([0.0, 1.0, 2.0], size)
+    cascades = Cascades.from_arrays(
+        range(3), np.arange(size + 1) * 3, node, time, np.full(size, 3.0)
+    )
+    layout, _, moved, data = explained(cascades, False, None, True, rng)
+    choice, parent, n_pair = moved
+    rows = slice(*layout.child_ptr[2:4])
+    candidates = slice(*layout.cand_ptr[[rows.start, rows.stop]])
+    a, b = layout.cand_pair[candidates][:2]
+    choice[rows], parent[rows] = 0, a
+    n_pair[[a, b]] = size, 0
+    shape, rate = np.full(layout.n_pairs, 0.5), np.ones(layout.n_pairs)
+    rate[a] = 10.0**exponent
+    weight = np.ones(layout.cand_pair.size)
+    hazard = np.exp(rng.standard_normal(size))
+    of_b = hazard * 10.0**-exponent * np.exp(gain / size)
+    weight[candidates] = np.column_stack((hazard, of_b)).ravel()
+    keys = pair_keys(layout)
+    data = dataclasses.replace(
+        data,
+        hazards=candidate_rows(layout, weight),
+        shape=dict(zip(keys, shape.tolist(), strict=True)),
+        rate=dict(zip(keys, rate.tolist(), strict=True)),
+    )
+    uniform = np.full((layout.n_infections, 2), 0.5)
+    uniform[rows.start + 1 : rows.stop, 0] = 0.0  # the first names b, all others a
+    check_swaps(layout, (shape, rate - MORE, weight), moved, data, uniform, patience=2 * size)
+    assert n_pair[a] == (0 if gain > 0.0 else size)
+
+
 def compare_swaps(cascades, background, limit, weighted, case):
     rng = np.random.default_rng(case)
     layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
     uniform, patience = rng.random((layout.n_infections, 2)), int(rng.choice([1, 3, 50]))
+    check_swaps(layout, parameters, moved, data, uniform, patience)
+
+
+def check_swaps(layout, parameters, moved, data, uniform, patience):
     before = as_explanation(layout, moved[0])
     accepted = parent_kernels.update_swaps(
-        *lookup(layout, *parameters), layout.node, layout.few_cand, patience, uniform, *moved
+        problem(layout, *parameters), layout.node, layout.few_cand, patience, uniform, *moved
     )
     expected, expected_accepted = naive.draw_swaps(data, before, patience, uniform.tolist())
     assert_explains(layout, data, moved, expected)
@@ -208,9 +252,10 @@ def test_ratio_of_a_transfer_is_bounded_by_its_ends(n, more, log_a, log_b, case)
     rng = np.random.default_rng(case)
     limit = 10.0 ** rng.uniform(-8.0, 0.0)
     (r_a, r_b), (d_a, d_b) = np.exp([log_a, log_b]), rng.gamma(1.0, size=2) + 0.01
-    ratios = [
-        parent_kernels._transfer(r_a, d_a, n + more, r_b, d_b, 0, s) for s in range(1, n + more + 1)
-    ]
+    ratios = []
+    for s in range(1, n + more + 1):
+        ratio, log_rest = parent_kernels._transfer(r_a, d_a, n + more, r_b, d_b, 0, s)
+        ratios.append(ratio * np.exp(log_rest))
     for most in range(1, len(ratios) + 1):
         assert max(ratios[:most]) <= max(ratios[0], ratios[most - 1]) * (1.0 + 1e-9)
         bound = parent_kernels._transfer_bound(r_a, d_a, n + more, r_b, d_b, most)

@@ -34,7 +34,7 @@ def _scan_parents(chain: Chain, scan: int, *, reinforce: bool) -> None:
 
 
 def _problem(chain: Chain) -> tuple[Any, ...]:
-    """First arguments of the kernels that look candidates up instead of scanning them."""
+    """First argument of the kernels that look candidates up instead of scanning them."""
     layout = chain.layout
     return (
         layout.lookup,
@@ -57,7 +57,7 @@ def draw_parents(chain: Chain) -> None:
     _scan_parents(chain, scan, reinforce=True)
     if layout.widest > scan:
         _kernels.propose_parents(
-            *_problem(chain),
+            _problem(chain),
             scan,
             layout.meeting,
             proposal_odds(chain),
@@ -103,7 +103,7 @@ def swap_parents(chain: Chain) -> None:
     """Exchange of what two sources explain in one child (3.1b)."""
     layout, state = chain.layout, chain.state
     _kernels.update_swaps(
-        *_problem(chain),
+        _problem(chain),
         layout.node,
         layout.few_cand,
         chain.model.patience,

@@ -163,31 +163,18 @@ def place_of(m, source, low, ptr, infection, cand_start, cand_stop, shift):
 
 
 @kernel
-def propose_parents(
-    lookup,
-    child_ptr,
-    cand_ptr,
-    cand_pair,
-    cand_weight,
-    pair_ptr,
-    law,
-    scan,
-    meeting,
-    odds,
-    uniform,
-    choice,
-    parent,
-    n_pair,
-):
+def propose_parents(problem, scan, meeting, odds, uniform, choice, parent, n_pair):
     """Metropolis draw of the parents in children whose infections have very many candidates.
 
     The Gibbs weight of a candidate is ``(shape + n) / rate * hazard``, n without the infection. The
     second part, which only sources have that explain something in this child, is proposed as it is,
     in place of the first what depends on the source alone; the difference decides on acceptance.
     O(log candidates) for an infection, and for a child O(infections of those sources).
-    ``lookup``: see `place_of`; ``meeting``: see `_enter`; ``odds``: see `_pick`.
-    ``uniform`` (M, 3). Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the moves.
+    ``problem``: ``lookup``, for which see `place_of`, and what `update_parents` has by these names;
+    ``meeting``: see `_enter`; ``odds``: see `_pick`; ``uniform`` (M, 3).
+    Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the moves.
     """
+    lookup, child_ptr, cand_ptr, cand_pair, cand_weight, pair_ptr, law = problem
     _, _, cand_start, cand_stop, shift = lookup
     (met, cascade, node, n_cascades), (share, running, factor) = meeting, odds
     most, longest = _wide_extent(child_ptr, cand_ptr, scan)
@@ -445,22 +432,7 @@ def _extent(pointers):
 
 
 @kernel
-def update_swaps(
-    lookup,
-    child_ptr,
-    cand_ptr,
-    cand_pair,
-    cand_weight,
-    pair_ptr,
-    law,
-    node,
-    few_cand,
-    patience,
-    uniform,
-    choice,
-    parent,
-    n_pair,
-):
+def update_swaps(problem, node, few_cand, patience, uniform, choice, parent, n_pair):
     """Exchange what two sources explain in one child (3.1b), one proposal per infection.
 
     The infection names its parent u and, uniformly, a candidate w; where they differ, all of the
@@ -468,11 +440,13 @@ def update_swaps(
     proposes the way back as likely. Infections with the same parent are chained: a proposal costs
     O(infections explained by u or w), and most of them less: where w explains nothing and hazards
     are equal, the log ratio is convex in the number that move, which bounds it beforehand.
-    ``lookup``: see `place_of`; ``node`` (I,) of all infections of the cascades. ``few_cand`` (P,):
-    infections that a pair could explain, or `MANY`. Where the two explain more than ``patience`` a
-    proposal is made less often in proportion, as is the way back: they explain as many then.
-    ``uniform`` (M, 2). Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the exchanges.
+    ``problem``: see `propose_parents`; ``node`` (I,) of all infections of the cascades;
+    ``few_cand`` (P,): infections that a pair could explain, or `MANY`. Where the two explain more
+    than ``patience`` a proposal is made less often in proportion, as is the way back: they explain
+    as many then. ``uniform`` (M, 2).
+    Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the exchanges.
     """
+    lookup, child_ptr, cand_ptr, cand_pair, cand_weight, pair_ptr, law = problem
     _, _, cand_start, _, shift = lookup
     most_rows, most_pairs = _extent(child_ptr), _extent(pair_ptr)
     head = np.full(most_pairs, -1, np.int32)  # first infection that a pair explains
@@ -516,13 +490,12 @@ def update_swaps(
                 source = _source_at(first, choice[m], shift, node)
                 chain = head[b - base], -1, start
                 n_ba = _movable(*chain, source, lookup, after, place, ratios, most[row], -1.0)
-            ratio = _transfer(r_a, d_a, n_a, r_b, d_b, n_b, n_ab - n_ba)
+            ratio, log_rest = _transfer(r_a, d_a, n_a, r_b, d_b, n_b, n_ab - n_ba)
             if weighted:
                 given = start, after, place, cand_ptr, cand_weight, choice
-                log_ratio = _log(ratio) + _log_hazard_ratio(head[a - base], *given)
-                if not _log(limit) < log_ratio + _log_hazard_ratio(head[b - base], *given):
-                    continue
-            elif not limit < ratio:
+                log_rest += _log_hazard_ratio(head[a - base], *given)
+                log_rest += _log_hazard_ratio(head[b - base], *given)
+            if not _exceeds(ratio, log_rest, limit):
                 continue
             accepted += 1
             _exchange(a, b, base, start, head, after, place, choice, parent)
@@ -589,7 +562,8 @@ def _movable(row, known, start, source, lookup, after, place, ratios, most, limi
     if limit >= 0.0:
         if one <= limit and _transfer_bound(r_a, d_a, n_a, r_b, d_b, most) <= limit:
             return -1
-        largest = _transfer(r_a, d_a, n_a, r_b, d_b, 0, most)
+        largest, log_rest = _transfer(r_a, d_a, n_a, r_b, d_b, 0, most)
+        largest *= math.exp(min(log_rest, 700.0))  # which is above any limit
     while row >= 0:
         if not limit < max(one, largest):
             return -1
@@ -662,18 +636,33 @@ def _label(row, after, r, d, gamma):
 
 @part
 def _transfer(r_a, d_a, n_a, r_b, d_b, n_b, moved):
-    """Ratio of prod Gamma(r + n) / d^n when so many infections go from a to b; back if negative."""
+    """Ratio of prod Gamma(r + n) / d^n when so many infections go from a to b; back if negative.
+
+    As a factor, and the log of another, which is 1 unless many go: no double holds the ratio then.
+    """
     if moved < 0:
         r_a, d_a, n_a, r_b, d_b, n_b, moved = r_b, d_b, n_b, r_a, d_a, n_a, -moved
-    ratio, gain, loss, left = 1.0, 1.0, 1.0, n_a - moved
+    log_rest, gain, loss, left = 0.0, 1.0, 1.0, n_a - moved
     for j in range(moved):
         # integers first: a tiny shape must not drown in them
         gain *= (r_b + (n_b + j)) * d_a
         loss *= (r_a + (left + j)) * d_b
-        if gain < 1e-200 or gain > 1e200 or loss < 1e-200 or loss > 1e200:
-            ratio *= gain / loss
-            gain, loss = 1.0, 1.0
-    return ratio * (gain / loss)
+        if gain < 1e-100 or gain > 1e100 or loss < 1e-100 or loss > 1e100:
+            if 1e-50 < gain / loss < 1e50:
+                gain /= loss
+            else:
+                log_rest += math.log(gain) - math.log(loss)
+                gain = 1.0
+            loss = 1.0
+    return gain / loss, log_rest
+
+
+@part
+def _exceeds(ratio, log_rest, limit):
+    """Whether a ratio, given as a factor and the log of another, is above a limit."""
+    if log_rest == 0.0:
+        return limit < ratio
+    return _log(limit) < _log(ratio) + log_rest
 
 
 @part
