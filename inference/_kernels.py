@@ -153,6 +153,49 @@ def add_by_source(pair_source, values, sums):
             sums[pair_source[p]] += values[p]
 
 
+# -------------------------------------------------------------------------------------------- rates
+
+
+LANES = 64  # numbers of which vectors are made, eight of each multiplied at once
+SMALLEST, LARGEST = 1e-9, 1e300  # 32 numbers above the first have a product above 1e-288
+
+
+@kernel
+def sum_logs(values, more):
+    """Sum of log(values + more), values (P,) and ``more`` not negative. O(P).
+
+    One log for 32 numbers, that of their product, where no double is left on the way.
+    """
+    total, lane = 0.0, np.empty(LANES, np.float64)
+    whole = values.size // (8 * LANES) * (8 * LANES) if more > SMALLEST else 0
+    for start in range(0, whole, 8 * LANES):
+        x = values[start : start + 8 * LANES]
+        for k in range(LANES):
+            a = (x[k] + more) * (x[k + LANES] + more)
+            b = (x[k + 2 * LANES] + more) * (x[k + 3 * LANES] + more)
+            c = (x[k + 4 * LANES] + more) * (x[k + 5 * LANES] + more)
+            d = (x[k + 6 * LANES] + more) * (x[k + 7 * LANES] + more)
+            lane[k] = (a * b) * (c * d)
+        largest = 0.0
+        for k in range(LANES // 4):
+            lane[k] *= lane[k + LANES // 4] * lane[k + LANES // 2] * lane[k + 3 * LANES // 4]
+            largest = max(largest, lane[k])
+        if largest < LARGEST:
+            for k in range(LANES // 4):
+                total += math.log(lane[k])
+        else:
+            total += _sum_logs_one_by_one(x, more)
+    return total + _sum_logs_one_by_one(values[whole:], more)
+
+
+@kernel
+def _sum_logs_one_by_one(values, more):
+    total = 0.0
+    for p in range(values.size):
+        total += math.log(values[p] + more)
+    return total
+
+
 # ---------------------------------------------------------------------- tables, tokens, communities
 
 

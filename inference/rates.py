@@ -102,12 +102,15 @@ def flat_sum(chain: Chain, b: float) -> float:
 
 
 def _flat_sum(chain: Chain, b: float, exposure: np.ndarray, node_full: np.ndarray) -> float:
-    listed = 0.0
-    for block in blocks(exposure.size):
-        share = _log_share(prior_rate(chain, b, block), exposure[block])
-        if chain.edge_pairs is not None:
-            share[chain.layout.pair_source[block] < 0] = 0.0
-        listed += share.sum()
+    if chain.carried.pairs:
+        listed = 0.0
+        for block in blocks(exposure.size):
+            listed += _log_share(prior_rate(chain, b, block), exposure[block]).sum()
+    else:
+        listed = exposure.size * math.log(b) - _kernels.sum_logs(exposure, b)
+    if chain.layout.background:
+        ground = np.unique(chain.layout.pair_ptr[:-1])  # a shard lists none for others' children
+        listed -= _log_share(b + take(chain.carried.exposure, ground), exposure[ground]).sum()
     rest = _log_share(b + chain.carried.node_exposure, node_full)
     return float(listed + (chain.layout.n_unlisted * rest).sum())
 

@@ -145,6 +145,28 @@ def test_shape_of_a_pair_does_not_depend_on_the_others(seed, background):
     assert (shape[source < 0] == 7.0).all()
 
 
+# -------------------------------------------------------------------------------------------- rates
+
+
+@pytest.mark.parametrize("more", [0.0, 1e-12, 1e-6, 0.3, 1e40])
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 1500])
+@pytest.mark.parametrize("width", [0.0, 1.0, 60.0])
+def test_sum_of_logs(size, more, width, seed):
+    """Also of numbers whose product no double holds: width is the sd of their logs."""
+    values = np.exp(width * np.random.default_rng([seed, size]).standard_normal(size))
+    expected = math.fsum(math.log(value + more) for value in values)
+    error = 1e-14 * sum(abs(math.log(value + more)) for value in values) + 1e-14 * size
+    assert abs(_kernels.sum_logs(values, more) - expected) <= error
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 700, 1023, 1024])
+def test_sum_of_logs_of_what_is_no_number(wrong, place):
+    values = np.ones(1025)
+    values[place] = wrong
+    assert repr(_kernels.sum_logs(values, 0.5)) == repr(wrong)
+
+
 # ---------------------------------------------------------------------- tables, tokens, communities
 
 
