@@ -8,6 +8,7 @@ import secrets
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from cascadenet.cascades import Cascades
 from cascadenet.delays import Delay, get_delay
 from cascadenet.edge_sums import EdgeSums
 from cascadenet.inference import chains as _chains
+from cascadenet.inference import parents
 from cascadenet.inference.checkpoint import Checkpoint, open_checkpoints, saved_seed
 from cascadenet.inference.dynamics.memory import Carried
 from cascadenet.inference.layout import Layout, build_layout
@@ -216,6 +218,7 @@ class CoupledHDP:
         layout = build_layout(
             cascades, background=self.background, max_candidates=self.max_candidates
         )
+        model = replace(model, parent_passes=parents.passes(layout))
         schedule = _chains.Schedule(
             tune, draws, max(self.network_draws // chains, 1), tune // HOLD_SHARE
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from cascadenet.edge_sums import EdgeSums
 from cascadenet.inference import chains as _chains
+from cascadenet.inference import parents
 from cascadenet.inference.coupled_hdp import collect, kept_share
 from cascadenet.inference.dynamics.evidence import sequential_log_density
 from cascadenet.inference.dynamics.memory import (
@@ -179,7 +180,7 @@ def step(
         starts.append(_chains.Start(seed, own, state))
     records, interrupted = _chains.run_chains(
         layout,
-        plan.model,
+        dataclasses.replace(plan.model, parent_passes=parents.passes(layout)),
         plan.schedule(past),
         starts,
         n_jobs=plan.n_jobs,

@@ -10,9 +10,21 @@ from cascadenet.inference.parents import _kernels
 from cascadenet.inference.rates import gamma_shape, rate_parts
 
 if TYPE_CHECKING:
+    from cascadenet.inference.layout import Layout
     from cascadenet.inference.sampler import Chain
 
 EVEN = 0.1  # of what is proposed on average, added to all
+PASSES, MORE_PASSES, MANY_PAIRS = 2, 4, 60
+
+
+def passes(layout: Layout) -> int:
+    """How often a sweep draws and swaps parents before it goes on to what concerns all pairs.
+
+    More often where there are more than 60 pairs to an infection, as in long cascades: passing over
+    those takes most of a sweep then, and parents take more passes to mix.
+    """
+    choices = np.count_nonzero(np.diff(layout.cand_ptr) > 1)
+    return MORE_PASSES if layout.n_pairs > MANY_PAIRS * max(choices, 1) else PASSES
 
 
 def _scan_parents(chain: Chain, scan: int, *, reinforce: bool) -> None:
