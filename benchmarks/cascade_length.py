@@ -3,6 +3,7 @@
     python benchmarks/cascade_length.py [--infections 100000] [--longest 3000]
     python benchmarks/cascade_length.py large [--infections 1000000] [--nodes 100000] [--length 30]
     python benchmarks/cascade_length.py fit [the same options]
+    python benchmarks/cascade_length.py mixing [--infections 30000] [--longest 1000]
 
 A random network of 4000 nodes with eight targets each; cascades spread over it from random seeds
 until so many nodes are infected, where watching ends. The number of infections is the same for
@@ -12,7 +13,7 @@ seven passes on warm kernels, all from one state after some sweeps; and million 
 
 `large`: seconds of building the layout and of each update of a sweep, and peak memory before and
 while draws are recorded. `fit`: peak memory of a whole fit of one chain, 5 + 5 sweeps, and of its
-table of edges.
+table of edges. `mixing`: effective draws of edges for so many passes over parents in a sweep.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ import cascadenet as cn
 from cascadenet.delays import get_delay
 from cascadenet.inference import parents
 from cascadenet.inference.chains import Record, Schedule
+from cascadenet.inference.diagnostics import ess_bulk
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Chain, Model
 
@@ -138,6 +141,39 @@ def fit(infections: int, n_nodes: int, length: int) -> None:
     print(f"{len(model.edges())} rows of edges: {peak_memory():.0f} MB")
 
 
+def mixing(infections: int, longest: int, tune: int = 60, draws: int = 150) -> None:
+    """Print effective draws a CPU second for several numbers of passes over parents in a sweep.
+
+    Medians over 300 edges whose indicator changes in between a tenth and all but a tenth of draws.
+    """
+    for prior, length in product(("hdp", "flat"), LENGTHS):
+        if length > longest:
+            continue
+        layout = build_layout(cascades_of_length(length, infections, seed=length))
+        print(f"{prior}, length {length}, {parents.passes(layout)} passes by default", flush=True)
+        for passes in (2, 4, 6):
+            model = Model(get_delay("exponential"), prior=prior, parent_passes=passes)
+            chain = Chain(layout, model, np.random.default_rng(1))
+            hits, used, spent = np.zeros(layout.n_pairs, np.int32), [], 0.0
+            for sweep in range(tune + draws):
+                chain.adapting, chain.holding = sweep < tune, sweep < tune // 3
+                begin = time.process_time()
+                chain.sweep()
+                if sweep >= tune:
+                    spent += time.process_time() - begin
+                    used.append(np.flatnonzero(chain.state.n_pair))
+                    hits[used[-1]] += 1
+            doubtful = np.flatnonzero((hits > 0.1 * draws) & (hits < 0.9 * draws))
+            doubtful = doubtful[:: max(doubtful.size // 300, 1)]
+            indicators = np.array([np.isin(doubtful, pairs) for pairs in used], float)
+            ess = np.median([ess_bulk(x[None]) for x in indicators.T])
+            print(
+                f"  {passes} passes: {1e3 * spent / draws:.0f} ms a sweep, {ess:.0f} effective of "
+                f"{draws}, {ess / spent:.2f} a CPU s",
+                flush=True,
+            )
+
+
 def peak_memory() -> float:
     """Peak resident memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -146,12 +182,15 @@ def peak_memory() -> float:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("large", "fit"))
+    parser.add_argument("part", nargs="?", choices=("large", "fit", "mixing"))
     parser.add_argument("--infections", type=int)
     parser.add_argument("--nodes", type=int, default=100_000)
     parser.add_argument("--length", type=int, default=30)
     parser.add_argument("--longest", type=int, default=LENGTHS[-1])
     options = parser.parse_args()
+    if options.part == "mixing":
+        mixing(options.infections or 30_000, min(options.longest, 1000))
+        return
     if options.part:
         part = {"large": large, "fit": fit}[options.part]
         part(options.infections or 1_000_000, options.nodes, options.length)
