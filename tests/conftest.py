@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Set before anything imports matplotlib; subprocesses inherit it.
@@ -68,4 +68,36 @@ def shared_data() -> Path:
     folder = _data_folder()
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}; set CASCADENET_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in this process: exit code, stdout, stderr."""
+    from cascadenet.cli import main
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(argument) for argument in argv])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
+    """Folder with cascades.csv, truth.csv and nodes.txt of one simulation, and its run."""
+    from cascadenet.cli import main
+
+    folder = tmp_path_factory.mktemp("data")
+    network = ("--network", "communities", "--communities", 2, "--size", 8, "--within", 0.4)
+    files = ("-o", folder / "cascades.csv", "--edges-out", folder / "truth.csv")
+    files += ("--nodes-out", folder / "nodes.txt")
+    simulate = ("simulate", *network, "--cascades", 30, "--horizon", 1.5, "--seed", seed, *files)
+    assert main([str(argument) for argument in simulate]) == 0
+    fit = ("fit", folder / "cascades.csv", "--nodes", folder / "nodes.txt", "--horizon", 1.5)
+    fit += ("-o", folder / "run", "--draws", 40, "--tune", 40, "--chains", 2, "--seed", seed)
+    assert main([str(argument) for argument in fit]) == 0
     return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -19,6 +18,8 @@ from cascadenet import cli_arguments, cli_dynamic, report, simulate
 from cascadenet.cli import main
 from cascadenet.evolution import DynamicPosterior
 from cascadenet.inference.dynamics.model import DynamicCoupledHDP
+from tests import command_line
+from tests.command_line import listing, same_table
 
 N_NODES = 12
 MEMORY = ("--forgetting", 0.3, "--support", 0.2)
@@ -28,29 +29,9 @@ FILES = {"posterior.npz", "edges.csv", "events.csv", "scores.csv", "communities.
 FILES |= {"community_sizes.csv", "summary.txt", "settings.json"}
 
 
-@pytest.fixture
-def call(capsys):
-    """Run a command in this process: exit code, stdout, stderr."""
-
-    def run(*argv):
-        try:
-            code = main([str(argument) for argument in argv])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
-
-
-def listing(folder):
-    found = sorted(folder.rglob("*"))
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in found}
-
-
 def is_one_error(result, *parts):
     code, out, err = result
-    one = err.startswith("cascadenet: error: ") and err.count("\n") == 1
-    return code == 1 and out == "" and one and all(part in err for part in parts)
+    return out == "" and command_line.is_one_error(code, err, *parts)
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +74,6 @@ def in_process(data, seed, **settings):
     cascades = cn.Cascades.read_csv(data / "old.csv", nodes=nodes, window=1.5)
     model = DynamicCoupledHDP(**settings)
     return model.fit(cascades, 12, 10, 2, seed, n_jobs=1, progress=False)
-
-
-def same_table(text, table):
-    read = pd.read_csv(io.StringIO(text))
-    pd.testing.assert_frame_equal(read, table.reset_index(drop=True), rtol=1e-5, check_dtype=False)
 
 
 # fit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -12,29 +12,20 @@ import pytest
 
 import cascadenet as cn
 from cascadenet import cli_arguments
-from cascadenet.cli import _COMMANDS, main
+from cascadenet.cli import _COMMANDS
 from cascadenet.inference.forecast import score_predictive
 from cascadenet.posterior import NEW, Posterior
+from tests.command_line import Call, same_table
 from tests.test_posterior import fitted, some_cascades
 
 RUN = {"draws": 6, "tune": 20, "chains": 1}
 SIMULATION = ("--samples", 40, "--seed", 3)
 
-Call = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Call:
-    """Run `cascadenet predict` in this process: exit code, stdout, stderr."""
-
-    def run(*argv: object) -> tuple[int, str, str]:
-        try:
-            code = main(["predict", *map(str, argv)])
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, *capsys.readouterr()
-
-    return run
+def call(call: Call) -> Call:
+    """Run `cascadenet predict`."""
+    return partial(call, "predict")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +44,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
 @pytest.fixture
 def posterior(folder: Path) -> Posterior:
     return cn.load(folder / "run")
-
-
-def same_table(text: str, table: pd.DataFrame) -> None:
-    """The CSV text holds the table, to six digits."""
-    read = pd.read_csv(io.StringIO(text))
-    pd.testing.assert_frame_equal(read, table.reset_index(drop=True), rtol=1e-5, check_dtype=False)
 
 
 def test_reach_and_size_of_a_prefix(call, folder, posterior):
