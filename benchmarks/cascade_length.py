@@ -7,13 +7,14 @@
 
 A random network of 4000 nodes with eight targets each; cascades spread over it from random seeds
 until so many nodes are infected, where watching ends. The number of infections is the same for
-every length. `scanned` draws a parent from all candidates, `proposed` by Metropolis proposals;
-`update` is what the sampler does. Nanoseconds of CPU time per infection with a choice, medians of
-seven passes on warm kernels, all from one state after some sweeps; and million infections a second.
+every length. `scanned` draws a parent from all candidates, `proposed` by Metropolis proposals, once
+or eight times (x8) before going on to the next child; `update` is what the sampler does. Nanoseconds
+of CPU time per infection with a choice and draw, medians of seven passes on warm kernels; and
+million draws a second.
 
 `large`: seconds of building the layout and of each update of a sweep, and peak memory before and
 while draws are recorded. `fit`: peak memory of a whole fit of one chain, 5 + 5 sweeps, and of its
-table of edges. `mixing`: effective draws of edges for so many passes over parents in a sweep.
+table of edges. `mixing`: effective draws of edges for so many draws of parents between swaps.
 """
 
 from __future__ import annotations
@@ -96,9 +97,12 @@ def measure(length: int, infections: int) -> dict[str, float]:
         chain.sweep()
     some = np.count_nonzero(np.diff(layout.cand_ptr) > 1)
     row = {"length": length, "candidates": np.diff(layout.cand_ptr).mean()}
-    for name, scan in (("scanned", EVERYTHING), ("proposed", 0), ("update", model.scan)):
-        chain.model = replace(model, scan=scan)
-        row[name] = 1e9 * seconds(parents.draw_parents, chain) / some
+    usual = parents.rounds(layout)
+    ways = {"scanned": (EVERYTHING, 1), "proposed": (0, 1)}
+    ways |= {f"{name} x8": (scan, 8) for name, (scan, _) in ways.items()}
+    for name, (scan, rounds) in (ways | {"update": (model.scan, usual)}).items():
+        chain.model = replace(model, scan=scan, parent_rounds=rounds)
+        row[name] = 1e9 * seconds(parents.draw_parents, chain) / some / rounds
     row["swaps"] = 1e9 * seconds(parents.swap_parents, chain) / some
     return row | {"million/s": 1e3 / row["update"], "swaps, million/s": 1e3 / row["swaps"]}
 
@@ -142,7 +146,7 @@ def fit(infections: int, n_nodes: int, length: int) -> None:
 
 
 def mixing(infections: int, longest: int, tune: int = 60, draws: int = 150) -> None:
-    """Print effective draws a CPU second for several numbers of passes over parents in a sweep.
+    """Print effective draws a CPU second for several numbers of draws of parents between swaps.
 
     Medians over 300 edges whose indicator changes in between a tenth and all but a tenth of draws.
     """
@@ -150,9 +154,9 @@ def mixing(infections: int, longest: int, tune: int = 60, draws: int = 150) -> N
         if length > longest:
             continue
         layout = build_layout(cascades_of_length(length, infections, seed=length))
-        print(f"{prior}, length {length}, {parents.passes(layout)} passes by default", flush=True)
-        for passes in (2, 4, 6):
-            model = Model(get_delay("exponential"), prior=prior, parent_passes=passes)
+        print(f"{prior}, length {length}, {parents.rounds(layout)} rounds by default", flush=True)
+        for rounds in (1, 2, 4, 8, 16):
+            model = Model(get_delay("exponential"), prior=prior, parent_rounds=rounds)
             chain = Chain(layout, model, np.random.default_rng(1))
             hits, used, spent = np.zeros(layout.n_pairs, np.int32), [], 0.0
             for sweep in range(tune + draws):
@@ -168,7 +172,7 @@ def mixing(infections: int, longest: int, tune: int = 60, draws: int = 150) -> N
             indicators = np.array([np.isin(doubtful, pairs) for pairs in used], float)
             ess = np.median([ess_bulk(x[None]) for x in indicators.T])
             print(
-                f"  {passes} passes: {1e3 * spent / draws:.0f} ms a sweep, {ess:.0f} effective of "
+                f"  {rounds} rounds: {1e3 * spent / draws:.0f} ms a sweep, {ess:.0f} effective of "
                 f"{draws}, {ess / spent:.2f} a CPU s",
                 flush=True,
             )

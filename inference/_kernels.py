@@ -32,6 +32,124 @@ def part(function):
     return kernel(function, forceinline=True, _nrt=False)
 
 
+# ------------------------------------------------------------------------------------------ parents
+
+
+SIDE = 8  # candidates whose weights are summed by themselves
+
+unsigned = np.uint64  # what cannot be negative need not be looked up from the other end
+
+
+@kernel
+def update_parents(
+    child_ptr,
+    cand_ptr,
+    cand_pair,
+    cand_weight,
+    pair_ptr,
+    law,
+    reinforce,
+    children,
+    uniform,
+    choice,
+    parent,
+    n_pair,
+):
+    """Gibbs draws of parents with the rates integrated out (3.1). O(rounds Q + P).
+
+    P(u) is proportional to ``(shape + n without i) / rate * hazard``; ``reinforce=False`` drops n,
+    which is the tree likelihood. ``law``: shapes and rates (P,) of the pairs' Gamma laws, and what
+    is still to be added to all rates. ``cand_weight`` (Q,) holds hazards relative to each
+    infection's largest, or is empty when all are equal. A child has all its rounds before the next
+    has any: given the network they are independent. ``uniform`` (rounds, infections of the
+    ``children``).
+    Writes ``choice``, ``parent`` (its pair) (M,), ``n_pair`` (P,).
+    """
+    shape, rate, more = law
+    running = np.zeros(_extent(cand_ptr) // SIDE + 1, np.float64)  # from 0, whole sides
+    weight = np.empty(_extent(pair_ptr), np.float64)
+    passed = 0
+    for v in children:
+        start, stop, base, end = child_ptr[v], child_ptr[v + 1], pair_ptr[v], pair_ptr[v + 1]
+        n = n_pair[base:end]
+        _weigh_pairs(shape[base:end], rate[base:end], more, n, reinforce, weight)
+        for k in range(uniform.shape[0]):
+            drawn = uniform[k, passed : passed + stop - start]
+            for m in range(start, stop):
+                first, last = cand_ptr[m], cand_ptr[m + 1]
+                if last - first < 2:
+                    continue
+                old = parent[m]
+                n_pair[old] -= 1
+                if reinforce:
+                    weight[old - base] = (shape[old] + n_pair[old]) / (rate[old] + more)
+                total, sides = 0.0, (last - first) // SIDE
+                for side in range(sides):
+                    held, begin = 0.0, first + side * SIDE
+                    for q in range(begin, begin + SIDE):
+                        held += _weight_of(weight, base, cand_pair, cand_weight, q)
+                    total += held
+                    running[unsigned(side + 1)] = total
+                for q in range(first + sides * SIDE, last):
+                    total += _weight_of(weight, base, cand_pair, cand_weight, q)
+                target, side = drawn[m - start] * total, 0
+                for s in range(sides):
+                    side += running[unsigned(s + 1)] <= target
+                low = _within_side(
+                    first + side * SIDE, last, target - running[side],
+                    weight, base, cand_pair, cand_weight,
+                )  # fmt: skip
+                low = low - first if low >= 0 else choice[m]
+                new = cand_pair[first + low]
+                choice[m], parent[m] = low, new
+                n_pair[new] += 1
+                if reinforce:
+                    weight[new - base] = (shape[new] + n_pair[new]) / (rate[new] + more)
+        passed += stop - start
+
+
+@part
+def _weigh_pairs(shape, rate, more, n, reinforce, weight):
+    """Gibbs weights of all pairs of a child, which come as slices: a loop made of vectors."""
+    for p in range(n.size):
+        weight[p] = (shape[p] + (n[p] if reinforce else 0)) / (rate[p] + more)
+
+
+@part
+def _weight_of(weight, base, cand_pair, cand_weight, q):
+    """Gibbs weight of candidate q."""
+    held = weight[unsigned(cand_pair[unsigned(q)] - base)]
+    return held * cand_weight[unsigned(q)] if cand_weight.size > 0 else held
+
+
+@part
+def _within_side(start, last, target, weight, base, cand_pair, cand_weight):
+    """Candidate of a side at which the sum of weights exceeds ``target``.
+
+    Counts all eight, the last over again where there are fewer: how far to go cannot be foreseen.
+    Where rounding leaves the sum below, the last that has a weight, or -1 if none has.
+    """
+    held, below = 0.0, 0
+    for q in range(start, start + SIDE):
+        held += _weight_of(weight, base, cand_pair, cand_weight, min(q, last - 1))
+        below += held <= target
+    if start + below < min(start + SIDE, last):
+        return start + below
+    for q in range(min(start + SIDE, last) - 1, start - 1, -1):
+        if _weight_of(weight, base, cand_pair, cand_weight, q) > 0.0:
+            return q
+    return -1
+
+
+@part
+def _extent(pointers):
+    """Length of the longest range that consecutive pointers bound."""
+    longest = 0
+    for x in range(pointers.size - 1):
+        longest = max(longest, pointers[x + 1] - pointers[x])
+    return longest
+
+
 # ------------------------------------------------------------------------------------------ network
 
 

@@ -218,7 +218,7 @@ class CoupledHDP:
         layout = build_layout(
             cascades, background=self.background, max_candidates=self.max_candidates
         )
-        model = replace(model, parent_passes=parents.passes(layout))
+        model = replace(model, parent_rounds=parents.rounds(layout))
         schedule = _chains.Schedule(
             tune, draws, max(self.network_draws // chains, 1), tune // HOLD_SHARE
         )

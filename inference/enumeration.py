@@ -356,7 +356,7 @@ def proposed_besides(chain: Chain, data: Infections) -> list[list[float]]:
 
 
 def _with(update: Update, **settings: int) -> Update:
-    """An update as it is for other data: very many candidates, or infections of a pair."""
+    """An update as it is for other data: more candidates, infections of a pair, or rounds."""
 
     def run(chain: Chain) -> None:
         model = chain.model
@@ -394,10 +394,9 @@ def _parent_cases(
     prior = proposed_besides(chain, data)
     wrong = {what: metropolis_pass(x, prior) for what, x in mistaken.items()}
     wrong["own count not taken out"] = metropolis_pass(forgets, prior)
-    kernels, propose = metropolis_pass(data, prior), _with(parents.draw_parents, scan=0)
-    yield Case(
-        "draw_parents", f"{name}, proposed", pi, kernels, wrong, partial(run, propose), starts
-    )
+    kernels, propose = metropolis_pass(data, prior) * 2, {"scan": 0, "parent_rounds": 2}
+    twice = partial(run, _with(parents.draw_parents, **propose))
+    yield Case("draw_parents", f"{name}, proposed twice", pi, kernels, wrong, twice, starts)
     wrong = {what: swap_pass(x) for what, x in mistaken.items()}
     run_swaps = partial(run, parents.swap_parents)
     yield Case("swap_parents", name, pi, swap_pass(data), wrong, run_swaps, starts)

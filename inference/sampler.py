@@ -35,7 +35,8 @@ class Model:
     reserve: float = 0.0  # base mass of the open-world atom, 0 for a closed world
     scan: int = 300  # mean candidates of a child's infections up to which all are weighed
     patience: int = 50  # infections of two sources up to which all their swaps are tried
-    parent_passes: int = parents.PASSES  # of parents and swaps, see `parents.passes`
+    parent_rounds: int = parents.ROUNDS  # draws of parents between swaps, see `parents.rounds`
+    parent_passes: int = 2  # of draws and swaps in a sweep
     token_passes: int = 3
     split_merges: int = 10
     alpha_prior: tuple[float, float] = (1.0, 1.0)

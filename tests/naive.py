@@ -67,31 +67,31 @@ def is_listed(tales: list[Story], source: int, child: int, limit: int | None) ->
 # ------------------------------------------------------------------------------------------ parents
 
 
-def is_wide(data: Infections, i: int, scan: int) -> bool:
-    """Whether the infections of the child of infection i have more than `scan` candidates."""
-    widths = [len(s) for s, v in zip(data.sources, data.child, strict=True) if v == data.child[i]]
-    return sum(widths) > scan * len(widths)
-
-
 def draw_parents(
-    data: Infections, choice: Sequence[int], uniform: Sequence[float], reinforce: bool, scan: int
+    data: Infections,
+    choice: Sequence[int],
+    children: Sequence[int],
+    uniform: Sequence[Sequence[float]],
+    reinforce: bool,
 ) -> tuple[int, ...]:
-    """One Gibbs pass over all infections of children with few candidates."""
+    """Gibbs passes over all infections of some children, a row of `uniform` each."""
     new = list(choice)
-    for i, sources in enumerate(data.sources):
-        if sources and not is_wide(data, i, scan):
-            new[i] = first_above(data.weights(new, i, reinforce), uniform[i])
+    rows = [i for i, v in enumerate(data.child) if v in children]
+    for row in uniform:
+        for i, x in zip(rows, row, strict=True):
+            if data.sources[i]:
+                new[i] = first_above(data.weights(new, i, reinforce), x)
     return tuple(new)
 
 
 def propose_parents(
     data: Infections,
     choice: Sequence[int],
-    scan: int,
-    uniform: Sequence[Sequence[float]],
+    children: Sequence[int],
+    uniform: Sequence[Sequence[Sequence[float]]],
     odds: Sequence[dict],
 ) -> tuple[tuple[int, ...], int]:
-    """A proposal for each infection of children with many candidates; how many were moves.
+    """A proposal for each infection of some children and row of `uniform`; how many were moves.
 
     `odds[i]` is what each pair is proposed with for infection i, whatever it explains.
     """
@@ -102,22 +102,24 @@ def propose_parents(
             held = places.setdefault(sources[0][1], [])
             if sources[position] not in held:
                 held.insert(0, sources[position])
-    for i, sources in enumerate(data.sources):
-        if len(sources) < 2 or not is_wide(data, i, scan):
+    rows = [i for i, v in enumerate(data.child) if v in children]
+    for i, x in ((i, x) for row in uniform for i, x in zip(rows, row, strict=True)):
+        sources = data.sources[i]
+        if len(sources) < 2:
             continue
         held, target = places[data.child[i]], data.weights(new, i)
         prior = [odds[i][p] for p in sources]
         proposed = proposal_weights(data, i, tuple(new), prior)
-        known = [proposed[x] - prior[x] for x in range(len(sources))]
+        known = [all_ - rest for all_, rest in zip(proposed, prior, strict=True)]
         used = [known[sources.index(p)] if p in sources else 0.0 for p in held]
         share = sum(used) / sum(proposed)
-        if uniform[i][0] < share:
-            to = sources.index(held[first_above(used, uniform[i][0] / share)])
+        if x[0] < share:
+            to = sources.index(held[first_above(used, x[0] / share)])
         else:
-            to = first_above(prior, uniform[i][1])
+            to = first_above(prior, x[1])
         old = new[i]
         ratio = target[to] * proposed[old] / (target[old] * proposed[to])
-        if to != old and uniform[i][2] < ratio:
+        if to != old and x[2] < ratio:
             new[i], moves = to, moves + 1
             if sources[to] not in held:
                 held.insert(0, sources[to])

@@ -19,7 +19,7 @@ import pytest
 import cascadenet as cn
 from cascadenet import simulate
 from cascadenet.errors import FormatError
-from cascadenet.inference import chains, parents, rates
+from cascadenet.inference import chains, parents
 from cascadenet.metrics import score_edges
 from cascadenet.posterior import EDGE_COLUMNS, Posterior
 from tests.test_posterior import N_NODES, fitted, relabelled, some_cascades
@@ -289,31 +289,30 @@ THOROUGH = [
 ]
 
 
-@pytest.mark.parametrize(("n_cascades", "passes"), [(1, parents.MORE_PASSES), (40, parents.PASSES)])
-def test_parents_have_more_passes_where_pairs_are_many(n_cascades, passes, seed, monkeypatch):
+@pytest.mark.parametrize(("n_cascades", "rounds"), [(1, parents.MORE_ROUNDS), (40, parents.ROUNDS)])
+def test_parents_have_more_rounds_where_pairs_are_many(n_cascades, rounds, seed, monkeypatch):
     """Of 200 nodes, all in one cascade or in forty of five: by chains, shards and intervals."""
     rng = np.random.default_rng(seed)
     offset = np.linspace(0, 200, n_cascades + 1).astype(int)
     time = np.concatenate([np.sort(rng.random(size)) for size in np.diff(offset)])
     node, ends = rng.permutation(200), np.full(n_cascades, 2.0)
     data = cn.Cascades.from_arrays(range(200), offset, node, time, ends)
-    calls = []
+    seen = []
 
     def noted(update, chain):
-        calls.append(update.__name__)
+        seen.append(chain.model.parent_rounds)
         update(chain)
 
-    for module, name in ((parents, "swap_parents"), (rates, "update_b")):
-        monkeypatch.setattr(module, name, partial(noted, getattr(module, name)))
+    monkeypatch.setattr(parents, "draw_parents", partial(noted, parents.draw_parents))
     given = {"tune": 2, "draws": 3, "chains": 1, "seed": seed, "n_jobs": 1, "progress": False}
     cn.CoupledHDP().fit(data, **given)
-    assert calls == (["swap_parents"] * passes + ["update_b"]) * 5
-    calls.clear()
+    assert seen == [rounds] * 5 * 2
+    seen.clear()
     cn.CoupledHDP().fit(data, **given, shards=2)
-    assert calls == ["swap_parents"] * (2 * 5 * passes)
-    calls.clear()
+    assert seen == [rounds] * 5 * 2 * 2
+    seen.clear()
     cn.DynamicCoupledHDP(n_intervals=1, forgetting=0.5, support=0.1).fit(data, **given)
-    assert calls[: passes + 1] == ["swap_parents"] * passes + ["update_b"]
+    assert set(seen) == {rounds}
 
 
 @pytest.mark.parametrize("case", ODD)

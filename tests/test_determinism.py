@@ -22,6 +22,7 @@ import pytest
 
 import cascadenet as cn
 from cascadenet.delays import get_delay
+from cascadenet.inference import parents
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import Model
 
@@ -114,10 +115,11 @@ def test_threads_of_long_cascades(tmp_path: Path, seed: int) -> None:
     Chains that shared what these updates write while at work differed in every one of four runs.
     """
     rng = np.random.default_rng(seed)
-    node = np.concatenate([rng.permutation(500)[:450] for _ in range(20)])
-    time = rng.exponential(size=(20, 450)).cumsum(axis=1)
-    long = cn.Cascades.from_arrays(range(500), np.arange(21) * 450, node, time.ravel(), time[:, -1])
-    assert build_layout(long).widest > Model(get_delay("exponential")).scan
+    node = np.concatenate([rng.permutation(800)[:750] for _ in range(8)])
+    time = rng.exponential(size=(8, 750)).cumsum(axis=1)
+    long = cn.Cascades.from_arrays(range(800), np.arange(9) * 750, node, time.ravel(), time[:, -1])
+    few, many = parents.by_width(build_layout(long), Model(get_delay("exponential")).scan)
+    assert many.size > few.size
     files = []
     for n_jobs in (1, 4):
         with warnings.catch_warnings():

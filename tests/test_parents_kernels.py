@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascadenet.cascades import Cascades
+from cascadenet.inference import _kernels
 from cascadenet.inference.layout import Layout, build_layout
 from cascadenet.inference.parents import _kernels as parent_kernels
 from cascadenet.inference.sampler import SHAPE_FLOOR
@@ -93,12 +94,13 @@ def problem(layout: Layout, shape, rate, cand_weight) -> tuple:
     LIMITS,
     st.booleans(),
     st.booleans(),
-    st.integers(1, 6),
+    st.integers(1, 3),
     SEEDS,
 )
-def test_parents(cascades, background, limit, weighted, reinforce, scan, case):
-    """Infections of children with more candidates than `scan` on average keep their parents."""
-    compare_parents(cascades, background, limit, weighted, reinforce, scan, case)
+def test_parents(cascades, background, limit, weighted, reinforce, rounds, case):
+    """Infections of other children than those given keep their parents."""
+    children = some_nodes(cascades, case)
+    compare_parents(cascades, background, limit, weighted, reinforce, children, rounds, case)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -114,17 +116,28 @@ def test_parents_of_long_cascades(background, weighted, case):
     order = np.lexsort((node, time, np.repeat(np.arange(5), size)))
     node, time = node[order], time[order]
     cascades = Cascades.from_arrays(range(31), offset, node, time, np.full(5, 20.0))
-    compare_parents(cascades, background, None, weighted, True, 31, case)
+    compare_parents(cascades, background, None, weighted, True, np.arange(31), 2, case)
 
 
-def compare_parents(cascades, background, limit, weighted, reinforce, scan, case):
+def some_nodes(cascades: Cascades, case: int) -> np.ndarray:
+    """About two of three nodes, ascending."""
+    return np.flatnonzero(np.random.default_rng(case).random(cascades.n_nodes) < 2 / 3)
+
+
+def uniforms(rng: np.random.Generator, layout: Layout, children, rounds: int, *each: int):
+    """Numbers for all infections of some children, by round."""
+    infections = np.diff(layout.child_ptr)[children].sum()
+    return rng.random((rounds, infections, *each))
+
+
+def compare_parents(cascades, background, limit, weighted, reinforce, children, rounds, case):
     rng = np.random.default_rng(case)
     layout, (shape, rate, cand_weight), moved, data = explained(
         cascades, background, limit, weighted, rng
     )
-    uniform = rng.random(layout.n_infections)
+    uniform = uniforms(rng, layout, children, rounds)
     before = as_explanation(layout, moved[0])
-    parent_kernels.update_parents(
+    _kernels.update_parents(
         layout.child_ptr,
         layout.cand_ptr,
         layout.cand_pair,
@@ -132,11 +145,11 @@ def compare_parents(cascades, background, limit, weighted, reinforce, scan, case
         layout.pair_ptr,
         (shape, rate, MORE),
         reinforce,
-        scan,
+        children,
         uniform,
         *moved,
     )
-    expected = naive.draw_parents(data, before, uniform.tolist(), reinforce, scan)
+    expected = naive.draw_parents(data, before, children.tolist(), uniform.tolist(), reinforce)
     assert_explains(layout, data, moved, expected)
 
 
@@ -146,13 +159,33 @@ def compare_parents(cascades, background, limit, weighted, reinforce, scan, case
     st.booleans(),
     LIMITS,
     st.booleans(),
-    st.integers(0, 3),
+    st.integers(1, 4),
     SEEDS,
 )
-def test_proposed_parents(cascades, background, limit, weighted, scan, case):
+def test_proposed_parents(cascades, background, limit, weighted, rounds, case):
+    compare_proposals(cascades, background, limit, weighted, rounds, case)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("case", range(10))
+def test_proposed_parents_of_frequent_sources(background, weighted, case):
+    """Forty cascades with three sources in all of them; most others are in one or two."""
+    rng = np.random.default_rng(case)
+    rest = [rng.choice(np.arange(3, 60), size=rng.integers(1, 4), replace=False) for _ in range(40)]
+    node = np.concatenate([[*rng.permutation(3), *some] for some in rest])
+    size = np.array([3 + len(some) for some in rest])
+    time = np.concatenate([np.arange(n, dtype=float) for n in size])
+    offset = np.concatenate(([0], np.cumsum(size)))
+    cascades = Cascades.from_arrays(range(60), offset, node, time, np.full(40, 9.0))
+    compare_proposals(cascades, background, None, weighted, 3, case)
+
+
+def compare_proposals(cascades, background, limit, weighted, rounds, case):
     rng = np.random.default_rng(case)
     layout, parameters, moved, data = explained(cascades, background, limit, weighted, rng)
-    uniform = rng.random((layout.n_infections, 3))
+    children = some_nodes(cascades, case)
+    uniform = uniforms(rng, layout, children, rounds, 3)
     share, factor = rng.gamma(0.5, size=(2, layout.n_nodes)) + 0.01
     running = np.append(0.0, np.cumsum(share[layout.meeting[2]]))
     ground = {p: data.shape[p] / data.rate[p] for p in data.shape}
@@ -163,9 +196,11 @@ def test_proposed_parents(cascades, background, limit, weighted, scan, case):
     before = as_explanation(layout, moved[0])
     odds = share, running, factor
     moves = parent_kernels.propose_parents(
-        problem(layout, *parameters), scan, layout.meeting, odds, uniform, *moved
+        problem(layout, *parameters), children, layout.meeting, odds, uniform, *moved
     )
-    expected, expected_moves = naive.propose_parents(data, before, scan, uniform.tolist(), besides)
+    expected, expected_moves = naive.propose_parents(
+        data, before, children.tolist(), uniform.tolist(), besides
+    )
     assert_explains(layout, data, moved, expected)
     assert moves == expected_moves
 

@@ -180,7 +180,7 @@ def step(
         starts.append(_chains.Start(seed, own, state))
     records, interrupted = _chains.run_chains(
         layout,
-        dataclasses.replace(plan.model, parent_passes=parents.passes(layout)),
+        dataclasses.replace(plan.model, parent_rounds=parents.rounds(layout)),
         plan.schedule(past),
         starts,
         n_jobs=plan.n_jobs,

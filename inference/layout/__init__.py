@@ -124,13 +124,6 @@ class Layout:
         both = np.column_stack((cascade[ordered], ordered.astype(np.int32)))
         return both, cascade[self.infection], self._node, self._offset.size - 1
 
-    @cached_property
-    def widest(self) -> float:
-        """Largest mean number of candidates that a node's infections have."""
-        infections = np.diff(self.child_ptr)
-        candidates = np.diff(self.cand_ptr[self.child_ptr])
-        return float((candidates / np.maximum(infections, 1)).max(initial=0.0))
-
     def blocks(self) -> list[tuple[int, int]]:
         """Ranges of children, each of about ``BLOCK`` candidates, that make up all."""
         before = self.cand_ptr[self.child_ptr]  # candidates before each child

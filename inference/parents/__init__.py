@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascadenet.inference import _kernels as sampler_kernels
 from cascadenet.inference.parents import _kernels
 from cascadenet.inference.rates import gamma_shape, rate_parts
 
@@ -14,35 +17,25 @@ if TYPE_CHECKING:
     from cascadenet.inference.sampler import Chain
 
 EVEN = 0.1  # of what is proposed on average, added to all
-PASSES, MORE_PASSES, MANY_PAIRS = 2, 4, 60
+ROUNDS, MORE_ROUNDS, MANY_PAIRS = 1, 8, 60
+BLOCK = 1 << 15  # infections whose uniform numbers are in memory at a time
 
 
-def passes(layout: Layout) -> int:
-    """How often a sweep draws and swaps parents before it goes on to what concerns all pairs.
+def rounds(layout: Layout) -> int:
+    """How often parents are drawn before they are swapped.
 
     More often where there are more than 60 pairs to an infection, as in long cascades: passing over
-    those takes most of a sweep then, and parents take more passes to mix.
+    those takes most of a sweep then, and parents take more draws to mix.
     """
     choices = np.count_nonzero(np.diff(layout.cand_ptr) > 1)
-    return MORE_PASSES if layout.n_pairs > MANY_PAIRS * max(choices, 1) else PASSES
+    return MORE_ROUNDS if layout.n_pairs > MANY_PAIRS * max(choices, 1) else ROUNDS
 
 
-def _scan_parents(chain: Chain, scan: int, *, reinforce: bool) -> None:
-    layout, state = chain.layout, chain.state
-    _kernels.update_parents(
-        layout.child_ptr,
-        layout.cand_ptr,
-        layout.cand_pair,
-        state.cand_weight,
-        layout.pair_ptr,
-        (gamma_shape(chain), *rate_parts(chain)),
-        reinforce,
-        scan,
-        chain.rng.random(layout.n_infections),
-        state.choice,
-        state.parent,
-        state.n_pair,
-    )
+def by_width(layout: Layout, scan: int) -> tuple[np.ndarray, np.ndarray]:
+    """Children whose infections have up to ``scan`` candidates on average, and those with more."""
+    candidates = np.diff(layout.cand_ptr[layout.child_ptr])
+    many = candidates > scan * np.diff(layout.child_ptr)
+    return np.flatnonzero(~many), np.flatnonzero(many)
 
 
 def _problem(chain: Chain) -> tuple[Any, ...]:
@@ -59,21 +52,56 @@ def _problem(chain: Chain) -> tuple[Any, ...]:
     )
 
 
+def _blocks(layout: Layout, children: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """Children, some at a time, and how many infections they have together."""
+    before = np.append(0, np.cumsum(np.diff(layout.child_ptr)[children]))
+    ends = np.searchsorted(before, np.arange(0, before[-1] + BLOCK, BLOCK))
+    for low, high in pairwise(np.unique(np.minimum(ends, children.size)).tolist()):
+        yield children[low:high], int(before[high] - before[low])
+
+
+def _scan_parents(
+    chain: Chain, children: np.ndarray, rounds: int = 1, *, reinforce: bool = True
+) -> None:
+    """Draw the parents in some children from all candidates."""
+    layout, state = chain.layout, chain.state
+    law = gamma_shape(chain), *rate_parts(chain)
+    for some, infections in _blocks(layout, children):
+        sampler_kernels.update_parents(
+            layout.child_ptr,
+            layout.cand_ptr,
+            layout.cand_pair,
+            state.cand_weight,
+            layout.pair_ptr,
+            law,
+            reinforce,
+            some,
+            chain.rng.random((rounds, infections)),
+            state.choice,
+            state.parent,
+            state.n_pair,
+        )
+
+
 def draw_parents(chain: Chain) -> None:
     """Parents given the network, rates integrated out (3.1).
 
-    Infections with very many candidates take the outcome of a Metropolis proposal instead of a draw
-    from all, whose cost would grow with their number.
+    Infections with many candidates take the outcome of a Metropolis proposal instead of a draw from
+    all, whose cost would grow with their number.
     """
-    layout, state, scan = chain.layout, chain.state, chain.model.scan
-    _scan_parents(chain, scan, reinforce=True)
-    if layout.widest > scan:
+    layout, state, model = chain.layout, chain.state, chain.model
+    few, many = by_width(layout, model.scan)
+    _scan_parents(chain, few, model.parent_rounds)
+    if many.size == 0:
+        return
+    problem, odds = _problem(chain), proposal_odds(chain)
+    for some, infections in _blocks(layout, many):
         _kernels.propose_parents(
-            _problem(chain),
-            scan,
+            problem,
+            some,
             layout.meeting,
-            proposal_odds(chain),
-            chain.rng.random((layout.n_infections, 3)),
+            odds,
+            chain.rng.random((model.parent_rounds, infections, 3)),
             state.choice,
             state.parent,
             state.n_pair,
@@ -128,4 +156,4 @@ def swap_parents(chain: Chain) -> None:
 
 def draw_tree_parents(chain: Chain) -> None:
     """Parents of the tree likelihood: independent given the network, an exact tree draw (4)."""
-    _scan_parents(chain, chain.layout.n_nodes, reinforce=False)
+    _scan_parents(chain, np.arange(chain.layout.n_nodes), reinforce=False)

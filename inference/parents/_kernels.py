@@ -24,113 +24,8 @@ def part(function):
 
 MANY = np.iinfo(np.uint8).max  # infections, or more than those
 UNKNOWN = np.iinfo(np.int64).max
-SIDE = 8  # candidates whose weights are summed by themselves
 
 unsigned = np.uint64  # what cannot be negative need not be looked up from the other end
-
-
-@kernel
-def update_parents(
-    child_ptr,
-    cand_ptr,
-    cand_pair,
-    cand_weight,
-    pair_ptr,
-    law,
-    reinforce,
-    scan,
-    uniform,
-    choice,
-    parent,
-    n_pair,
-):
-    """Gibbs draw of parents with the rates integrated out (3.1). O(Q + P).
-
-    P(u) is proportional to ``(shape + n without i) / rate * hazard``; ``reinforce=False`` drops n,
-    which is the tree likelihood. ``law``: shapes and rates (P,) of the pairs' Gamma laws, and what
-    is still to be added to all rates. ``cand_weight`` (Q,) holds hazards relative to each
-    infection's largest, or is empty when all are equal. Children whose infections have more than
-    ``scan`` candidates on average are left to `propose_parents`. ``uniform`` (M,).
-    Writes ``choice``, ``parent`` (its pair) (M,), ``n_pair`` (P,).
-    """
-    shape, rate, more = law
-    running = np.zeros(_extent(cand_ptr) // SIDE + 1, np.float64)  # from 0, whole sides
-    weight = np.empty(_extent(pair_ptr), np.float64)
-    for v in range(child_ptr.size - 1):
-        base, end = pair_ptr[v], pair_ptr[v + 1]
-        if is_wide(cand_ptr, child_ptr[v], child_ptr[v + 1], scan):
-            continue
-        n = n_pair[base:end]
-        _weigh_pairs(shape[base:end], rate[base:end], more, n, reinforce, weight)
-        for m in range(child_ptr[v], child_ptr[v + 1]):
-            first, last = cand_ptr[m], cand_ptr[m + 1]
-            if last - first < 2:
-                continue
-            old = parent[m]
-            n_pair[old] -= 1
-            if reinforce:
-                weight[old - base] = (shape[old] + n_pair[old]) / (rate[old] + more)
-            total, sides = 0.0, (last - first) // SIDE
-            for side in range(sides):
-                held, start = 0.0, first + side * SIDE
-                for q in range(start, start + SIDE):
-                    held += _weight_of(weight, base, cand_pair, cand_weight, q)
-                total += held
-                running[unsigned(side + 1)] = total
-            for q in range(first + sides * SIDE, last):
-                total += _weight_of(weight, base, cand_pair, cand_weight, q)
-            target, side = uniform[m] * total, 0
-            for s in range(sides):
-                side += running[unsigned(s + 1)] <= target
-            low = _within_side(
-                first + side * SIDE, last, target - running[side],
-                weight, base, cand_pair, cand_weight,
-            )  # fmt: skip
-            low = low - first if low >= 0 else choice[m]
-            new = cand_pair[first + low]
-            choice[m], parent[m] = low, new
-            n_pair[new] += 1
-            if reinforce:
-                weight[new - base] = (shape[new] + n_pair[new]) / (rate[new] + more)
-
-
-@part
-def _weigh_pairs(shape, rate, more, n, reinforce, weight):
-    """Gibbs weights of all pairs of a child, which come as slices: a loop made of vectors."""
-    for p in range(n.size):
-        weight[p] = (shape[p] + (n[p] if reinforce else 0)) / (rate[p] + more)
-
-
-@part
-def _weight_of(weight, base, cand_pair, cand_weight, q):
-    """Gibbs weight of candidate q."""
-    held = weight[unsigned(cand_pair[unsigned(q)] - base)]
-    return held * cand_weight[unsigned(q)] if cand_weight.size > 0 else held
-
-
-@part
-def _within_side(start, last, target, weight, base, cand_pair, cand_weight):
-    """Candidate of a side at which the sum of weights exceeds ``target``.
-
-    Counts all eight, the last over again where there are fewer: how far to go cannot be foreseen.
-    Where rounding leaves the sum below, the last that has a weight, or -1 if none has.
-    """
-    held, below = 0.0, 0
-    for q in range(start, start + SIDE):
-        held += _weight_of(weight, base, cand_pair, cand_weight, min(q, last - 1))
-        below += held <= target
-    if start + below < min(start + SIDE, last):
-        return start + below
-    for q in range(min(start + SIDE, last) - 1, start - 1, -1):
-        if _weight_of(weight, base, cand_pair, cand_weight, q) > 0.0:
-            return q
-    return -1
-
-
-@part
-def is_wide(cand_ptr, start, stop, scan):
-    """Whether a child's infections have more than ``scan`` candidates on average."""
-    return cand_ptr[stop] - cand_ptr[start] > scan * (stop - start)
 
 
 @part
@@ -163,197 +58,294 @@ def place_of(m, source, low, ptr, infection, cand_start, cand_stop, shift):
 
 
 @kernel
-def propose_parents(problem, scan, meeting, odds, uniform, choice, parent, n_pair):
-    """Metropolis draw of the parents in children whose infections have very many candidates.
+def propose_parents(problem, children, meeting, odds, uniform, choice, parent, n_pair):
+    """Metropolis draws of the parents in children whose infections have very many candidates.
 
     The Gibbs weight of a candidate is ``(shape + n) / rate * hazard``, n without the infection. The
     second part, which only sources have that explain something in this child, is proposed as it is,
     in place of the first what depends on the source alone; the difference decides on acceptance.
-    O(log candidates) for an infection, and for a child O(infections of those sources).
+    A child has all its rounds before the next has any: given the network they are independent, and
+    what takes finding is found once. O(log candidates) for an infection and round, and for a child
+    O(infections of those sources).
     ``problem``: ``lookup``, for which see `place_of`, and what `update_parents` has by these names;
-    ``meeting``: see `_enter`; ``odds``: see `_pick`; ``uniform`` (M, 3).
+    ``meeting``: see `_enter`; ``odds``: what sources are proposed with, its running sums over all
+    infections, and a factor by child; ``uniform`` (rounds, infections of the ``children``, 3).
     Writes ``choice``, ``parent`` (M,), ``n_pair`` (P,); returns the moves.
     """
-    lookup, child_ptr, cand_ptr, cand_pair, cand_weight, pair_ptr, law = problem
-    _, _, cand_start, cand_stop, shift = lookup
-    (met, cascade, node, n_cascades), (share, running, factor) = meeting, odds
-    most, longest = _wide_extent(child_ptr, cand_ptr, scan)
-    row_of = np.full(n_cascades, most, np.int32)  # that a cascade has in the child at hand
-    span = np.zeros((most + 1, 2), np.int32)
-    slot_of = np.full(_extent(pair_ptr), -1, np.int32)  # of the pairs that explain something
-    pair, gamma = _pairs(2 * most + 1)
-    source, n, began = np.empty((3, 2 * most + 1), np.int32)  # began: with so many
-    head, entry = np.empty(most + 1, np.int32), np.empty((longest + 1, 3), np.int32)
-    known, sums = np.empty(2 * most, np.int32), np.empty(2 * most, np.float64)
-    moves = 0
-    for v in range(pair_ptr.size - 1):
+    lookup, child_ptr, cand_ptr, _, cand_weight, pair_ptr, law = problem
+    most, longest, width = _largest(children, child_ptr, cand_ptr, pair_ptr)
+    rounds, weighted, shift = uniform.shape[0], cand_weight.size > 0, lookup[4]
+    slot_of = np.full(width, -1, np.int32)  # of the pairs that explain or have explained something
+    slots, guesses = _sources((rounds + 1) * most), _sources(rounds * most)
+    pair, _, n, _, inverse, _, pull = slots
+    began, known = np.empty((2, pair.size), np.int32)  # began: with so many
+    row_of = np.full(meeting[3], most, np.int32)  # that a cascade has in the child at hand
+    span, head = np.zeros((most + 1, 2), np.int32), np.empty(most + 1, np.int32)
+    entry, hazards = np.empty((longest + 1, 3), np.int32), np.empty(longest * weighted + 1)
+    held, at = np.empty((2, most), np.int32)  # slot and place of the parent
+    hazard, rest, pulled = np.empty((3, most + 1), np.float64)
+    lists, rows = (row_of, span, head, entry, hazards, pulled), (held, at, hazard, rest)
+    sums, wanted = np.empty(pair.size, np.float64), np.empty((rounds * most + 1, 2), np.int32)
+    moves = passed = 0
+    for v in children:
         start, stop, base = child_ptr[v], child_ptr[v + 1], pair_ptr[v]
-        if not is_wide(cand_ptr, start, stop, scan):
-            continue
         ground = law[0][base] / (law[1][base] + law[2]) if shift == 1 else 0.0
+        child, drawn = (start, stop, base, ground, odds[2][v]), uniform[:, passed:]
+        passed += stop - start
+        used = _open(child, problem, meeting, odds, choice, parent, slot_of, lists, rows, slots)
+        entries = 0
+        for s in range(used):
+            began[s] = n[s]
+            entries = _enter(s, child, problem, meeting, slots, lists, entries)
+        likely = _foresee(child, shift, drawn, rows, lists, guesses, wanted)
+        _look_up(likely, child, problem, meeting, odds, drawn, span, wanted, guesses)
+        for k in range(rounds):
+            for row in range(stop - start):
+                if span[row, 1] + shift < 2:
+                    continue
+                old = held[row]
+                n[old] -= 1
+                pull[old] = n[old] * inverse[old]
+                total, count = _weigh_slots(head[row], entry, hazards, weighted, pull, known, sums)
+                target = drawn[k, row, 0] * (total + rest[row])
+                if target < total:
+                    e = 0
+                    for x in range(count - 1):
+                        e += sums[x] <= target
+                    e = known[e]
+                    new, place, h = entry[e, 0], entry[e, 1], hazards[e] if weighted else 1.0
+                else:
+                    x = k * (stop - start) + row
+                    if guesses[0][x] < 0:  # not foreseen
+                        wanted[0, 0], wanted[0, 1] = k, row
+                        _look_up(1, child, problem, meeting, odds, drawn, span, wanted, guesses)
+                    new, place, h = slot_of[guesses[0][x] - base], guesses[2][x], guesses[6][x]
+                    if new < 0:  # a slot that is taken if the proposal is
+                        new, began[used] = used, 0
+                        _copy(x, guesses, used, slots)
+                if new != old and _accepts(drawn[k, row, 2], new, h, old, hazard[row], slots):
+                    held[row], at[row], hazard[row], old, moves = new, place, h, new, moves + 1
+                    if new == used:
+                        slot_of[pair[new] - base], used = new, used + 1
+                        entries = _enter(new, child, problem, meeting, slots, lists, entries)
+                n[old] += 1
+                pull[old] = n[old] * inverse[old]
+        for s in range(used):
+            slot_of[pair[s] - base] = -1
+            if n[s] != began[s]:
+                n_pair[pair[s]] = n[s]
         for m in range(start, stop):
-            row_of[cascade[m]], head[m - start] = m - start, -1
-            span[m - start, 0] = cand_start[m]
-            span[m - start, 1] = cand_stop[m] - cand_start[m]
-        slots, entries = _open_slots(start, stop, base, parent, slot_of, pair, n), 0
-        _fetch(pair, slots, law, gamma)
-        _name_slots(start, stop, base, parent, slot_of, choice, cand_start, shift, node, source)
-        for s in range(slots):
-            u, began[s] = source[s], n[s]
-            entries = _enter(s, u, start, stop, lookup, met, row_of, span, head, entry, entries)
-        for m in range(start, stop):
-            if cand_ptr[m + 1] - cand_ptr[m] < 2:
-                continue
-            first, row = cand_ptr[m], m - start
-            old, at = slot_of[parent[m] - base], choice[m]
-            n[old] -= 1
-            total, count = _weigh_slots(head[row], first, entry, n, gamma, cand_weight, known, sums)
-            rest = ground + factor[v] * (running[cand_stop[m]] - running[cand_start[m]])
-            wanted, j, e = uniform[m, 0] * (total + rest), cand_start[m] - shift, 0
-            if wanted < total:
-                for x in range(count - 1):
-                    e += sums[x] <= wanted
-                new, to = entry[known[e], 0], entry[known[e], 1]
-            else:
-                to = _pick(
-                    cand_start[m], cand_stop[m], shift, ground, factor[v], running, uniform[m, 1]
-                )
-                p = cand_pair[first + to]
-                new = slot_of[p - base]
-                if new < 0:  # a slot that is taken if the proposal is
-                    new, pair[slots], n[slots], began[slots] = slots, p, 0, 0
-                    source[slots] = _source_at(j, to, shift, node)
-                    gamma[slots, 0], gamma[slots, 1] = law[0][p], law[1][p] + law[2]
-            if new != old:
-                free_old = _odds_of(j, at, shift, ground, factor[v], share, node)
-                free_new = _odds_of(j, to, shift, ground, factor[v], share, node)
-                up, q_new = _weights(new, first + to, free_new, n, gamma, cand_weight)
-                down, q_old = _weights(old, first + at, free_old, n, gamma, cand_weight)
-                if uniform[m, 2] * (down * q_new) < up * q_old:
-                    old, parent[m], choice[m], moves = new, pair[new], to, moves + 1
-                    if new == slots:
-                        slot_of[pair[new] - base], u = new, source[new]
-                        slots += 1
-                        entries = _enter(
-                            new, u, start, stop, lookup, met, row_of, span, head, entry, entries
-                        )
-            n[old] += 1
-        _close(start, stop, base, pair, slots, n, began, cascade, slot_of, row_of, most, n_pair)
+            row_of[meeting[1][m]] = most
+            if parent[m] >= 0:
+                parent[m], choice[m] = pair[held[m - start]], at[m - start]
     return moves
 
 
+@kernel
+def _sources(size):
+    """Room for sources of a child: what stands for them, and their part in the weights.
+
+    Pair; source; infections that it explains, or place where it is a candidate; shape / rate;
+    1 / rate; what it is proposed with, whatever it explains; n / rate, or the hazard there.
+    """
+    pair, source, number = np.empty((3, size), np.int32)
+    mean, inverse, free, more = np.empty((4, size), np.float64)
+    return pair, source, number, mean, inverse, free, more
+
+
 @part
-def _open_slots(start, stop, base, parent, slot_of, pair, n):
-    """A slot for each pair that explains one of these infections, and how many; their number."""
-    slots = 0
+def _open(child, problem, meeting, odds, choice, parent, slot_of, lists, rows, slots):
+    """A row for each infection, a slot for each pair that explains one; how many slots.
+
+    Starts the sums of what explains the infections with that of the infection itself, negative.
+    """
+    lookup, _, cand_ptr, _, cand_weight, _, law = problem
+    _, _, cand_start, cand_stop, shift = lookup
+    (_, cascade, node, _), (share, running, _) = meeting, odds
+    start, stop, base, ground, factor = child
+    (row_of, span, head, _, _, pulled), (held, at, hazard, rest) = lists, rows
+    pair, source, n, mean, inverse, _, pull = slots
+    used = 0
     for m in range(start, stop):
-        p = parent[m]
+        row, first, last, p = m - start, cand_start[m], cand_stop[m], parent[m]
+        row_of[cascade[m]], head[row], at[row] = row, -1, choice[m]
+        span[row, 0], span[row, 1] = first, last - first
+        rest[row] = ground + factor * (running[last] - running[first])
         if p < 0:
             continue
+        hazard[row] = cand_weight[cand_ptr[m] + at[row]] if cand_weight.size > 0 else 1.0
         s = slot_of[p - base]
         if s < 0:
-            slot_of[p - base], pair[slots], n[slots], s = slots, p, 0, slots
-            slots += 1
+            slot_of[p - base], pair[used], n[used], s = used, p, 0, used
+            source[used] = _source_at(first - shift, at[row], shift, node)
+            used += 1
+        held[row] = s
         n[s] += 1
-    return slots
+    for s in range(used):
+        mean[s], inverse[s] = law[0][pair[s]], law[1][pair[s]]
+    for s in range(used):
+        _rate(s, law[2], share, ground, factor, slots)
+        pull[s] = n[s] * inverse[s]
+    for row in range(stop - start):
+        pulled[row] = -inverse[held[row]] * hazard[row] if parent[start + row] >= 0 else 0.0
+    return used
 
 
 @part
-def _name_slots(start, stop, base, parent, slot_of, choice, cand_start, shift, node, source):
-    """Source of each slot, found by what it explains. Writes ``source``."""
-    for m in range(start, stop):
-        if parent[m] >= 0:
-            j = cand_start[m] - shift
-            source[slot_of[parent[m] - base]] = _source_at(j, choice[m], shift, node)
+def _rate(x, more, share, ground, factor, sources):
+    """What follows from shape and rate, which stand in the place of the first two."""
+    _, source, _, mean, inverse, free, _ = sources
+    inverse[x] = 1.0 / (inverse[x] + more)
+    mean[x] *= inverse[x]
+    free[x] = factor * share[source[x]] if source[x] >= 0 else ground
 
 
 @part
-def _source_at(first, at, shift, node):
-    """Source of the candidate at a place, -1 for the background."""
-    return node[first + at] if at >= shift else -1
+def _foresee(child, shift, drawn, rows, lists, guesses, wanted):
+    """Infections and rounds in which something that explains nothing looks like being proposed.
+
+    Judged by what explains the infections before all rounds. Writes ``wanted``, and no pair for all
+    in ``guesses``; returns their number.
+    """
+    start, stop, _, _, _ = child
+    span, pulled, rest, likely = lists[1], lists[5], rows[3], 0
+    for k in range(drawn.shape[0]):
+        for row in range(stop - start):
+            guesses[0][k * (stop - start) + row] = -1
+            if span[row, 1] + shift >= 2:
+                wanted[likely, 0], wanted[likely, 1] = k, row
+                likely += drawn[k, row, 0] * (pulled[row] + rest[row]) >= pulled[row]
+    return likely
 
 
 @part
-def _close(start, stop, base, pair, slots, n, began, cascade, slot_of, row_of, most, n_pair):
-    """Write counts back where they have changed, and leave no slots and no rows behind."""
-    for s in range(slots):
-        slot_of[pair[s] - base] = -1
-        if n[s] != began[s]:
-            n_pair[pair[s]] = n[s]
-    for m in range(start, stop):
-        row_of[cascade[m]] = most
+def _look_up(count, child, problem, meeting, odds, drawn, span, wanted, guesses):
+    """Proposals for ``wanted`` rounds and infections, whatever the sources explain.
+
+    Their numbers are far apart in memory: many at a time wait for them together.
+    """
+    lookup, _, cand_ptr, cand_pair, cand_weight, _, law = problem
+    start, stop, _, ground, factor = child
+    pair, source, place, mean, inverse, _, hazard = guesses
+    shift, node, size = lookup[4], meeting[2], stop - start
+    for i in range(count):
+        k, row = wanted[i, 0], wanted[i, 1]
+        first, last, x = span[row, 0], span[row, 0] + span[row, 1], k * size + row
+        place[x] = _pick(first, last, shift, ground, factor, odds[1], drawn[k, row, 1])
+        source[x] = _source_at(first - shift, place[x], shift, node)
+    for i in range(count):
+        row, x = wanted[i, 1], wanted[i, 0] * size + wanted[i, 1]
+        q = cand_ptr[start + row] + place[x]
+        pair[x], hazard[x] = cand_pair[q], cand_weight[q] if cand_weight.size > 0 else 1.0
+    for i in range(count):
+        x = wanted[i, 0] * size + wanted[i, 1]
+        mean[x], inverse[x] = law[0][pair[x]], law[1][pair[x]]
+    for i in range(count):
+        x = wanted[i, 0] * size + wanted[i, 1]
+        _rate(x, law[2], odds[0], ground, factor, guesses)
 
 
 @part
-def _weigh_slots(e, first, entry, n, gamma, cand_weight, known, cumulative):
+def _copy(x, guesses, s, slots):
+    """Give a slot to what was looked up; it explains nothing yet."""
+    pair, source, _, mean, inverse, free, _ = guesses
+    slots[0][s], slots[1][s], slots[2][s] = pair[x], source[x], 0
+    slots[3][s], slots[4][s], slots[5][s], slots[6][s] = mean[x], inverse[x], free[x], 0.0
+
+
+@part
+def _accepts(uniform, new, h_new, old, h_old, slots):
+    """Whether the parent becomes another: Gibbs weights over what the two are proposed with."""
+    _, _, _, mean, _, free, pull = slots
+    up, q_new = (pull[new] + mean[new]) * h_new, pull[new] * h_new + free[new]
+    down, q_old = (pull[old] + mean[old]) * h_old, pull[old] * h_old + free[old]
+    return uniform * (down * q_new) < up * q_old
+
+
+@part
+def _weigh_slots(e, entry, hazards, weighted, pull, known, cumulative):
     """Sum and number of the weights ``n / rate * hazard`` above 0 on an infection's list.
 
     Writes ``known`` (their entries) and ``cumulative`` (their running sums).
     """
     total, count = 0.0, 0
     while e >= 0:
-        s = entry[e, 0]
-        if n[s] > 0:
-            h = cand_weight[first + entry[e, 1]] if cand_weight.size > 0 else 1.0
-            total += n[s] / gamma[s, 1] * h
-            known[count], cumulative[count] = e, total
-            count += 1
+        held = pull[entry[e, 0]]
+        if weighted:
+            held *= hazards[e]
+        total += held
+        known[count], cumulative[count] = e, total
+        count += held > 0.0
         e = entry[e, 2]
     return total, count
 
 
 @part
-def _weights(slot, q, free, n, gamma, cand_weight):
-    """What the Gibbs draw gives to candidate q, of the pair in a slot, and what is proposed."""
-    h = cand_weight[q] if cand_weight.size > 0 else 1.0
-    explains = n[slot] / gamma[slot, 1] * h
-    return explains + gamma[slot, 0] / gamma[slot, 1] * h, explains + free
-
-
-@part
-def _wide_extent(child_ptr, cand_ptr, scan):
-    """Most infections, and most candidates, of a child whose infections have very many."""
-    rows, candidates = 0, 0
-    for v in range(child_ptr.size - 1):
+def _largest(children, child_ptr, cand_ptr, pair_ptr):
+    """Most infections, candidates and pairs of a child."""
+    rows = candidates = pairs = 0
+    for v in children:
         start, stop = child_ptr[v], child_ptr[v + 1]
-        if is_wide(cand_ptr, start, stop, scan):
-            rows = max(rows, stop - start)
-            candidates = max(candidates, cand_ptr[stop] - cand_ptr[start])
-    return rows, candidates
-
-
-@kernel
-def _pairs(size):
-    """Room for pairs, and for the shape and rate of their Gamma law."""
-    return np.empty(size, np.int32), np.empty((size, 2), np.float64)
+        rows = max(rows, stop - start)
+        candidates = max(candidates, cand_ptr[stop] - cand_ptr[start])
+        pairs = max(pairs, pair_ptr[v + 1] - pair_ptr[v])
+    return rows, candidates, pairs
 
 
 @part
-def _fetch(pair, size, law, gamma):
-    """Numbers of pairs, which are far apart in memory: many at a time wait for it together.
+def _enter(slot, child, problem, meeting, slots, lists, entries):
+    """List a slot with all infections of the child that its source is a candidate of.
 
-    Pairs below zero are left out. Writes ``gamma``.
+    Goes through the infections of the source, or of the child where those are far fewer.
+    ``meeting``: cascade and index of all infections of sources, in the order of ``lookup``; cascade
+    of each infection of the children; node of all infections; number of cascades. ``lists``: row
+    that each cascade has in the child, the last, which has no candidates, for others; by row, first
+    candidate and number of them; head of its chain of entries, each slot, place and next entry;
+    their hazards; sums of what explains the infection. There is room for one entry more, so that it
+    can be written before it is known to be one: whether it is cannot be foreseen.
+    Returns the number of entries.
     """
-    shape, rate, more = law
-    for s in range(size):
-        p = pair[s]
-        if p >= 0:
-            gamma[s, 0], gamma[s, 1] = shape[p], rate[p] + more
+    lookup, _, cand_ptr, _, cand_weight, _, _ = problem
+    ptr, infection, cand_start, cand_stop, shift = lookup
+    row_of, span, head, entry, hazards, pulled = lists
+    start, stop, source, pull, met = child[0], child[1], slots[1][slot], slots[6][slot], meeting[0]
+    weighted = cand_weight.size > 0
+    if source < 0 or ptr[source + 1] - ptr[source] > 8 * (stop - start):
+        cursor = ptr[max(source, 0)]
+        for m in range(start, stop):
+            row = m - start
+            place, cursor = place_of(
+                m, source, cursor, ptr, infection, cand_start, cand_stop, shift
+            )
+            if place >= 0 and cand_start[m] < cand_stop[m]:
+                entry[entries, 0], entry[entries, 1] = slot, place
+                entry[entries, 2], head[row] = head[row], entries
+                if weighted:
+                    hazards[entries] = cand_weight[cand_ptr[m] + place]
+                pulled[row] += pull * hazards[entries] if weighted else pull
+                entries += 1
+        return entries
+    for x in range(ptr[source], ptr[source + 1]):
+        row = row_of[met[unsigned(x), 0]]
+        place = met[unsigned(x), 1] - span[unsigned(row), 0]
+        fits = unsigned(place) < unsigned(span[unsigned(row), 1])  # nor is it negative
+        entry[unsigned(entries), 0] = slot
+        entry[unsigned(entries), 1] = place + shift
+        entry[unsigned(entries), 2] = head[unsigned(row)]
+        head[unsigned(row)] = entries if fits else head[unsigned(row)]
+        if weighted and fits:
+            hazards[entries] = cand_weight[cand_ptr[start + row] + place + shift]
+            pulled[row] += pull * hazards[entries]
+        elif not weighted:
+            pulled[unsigned(row)] += pull * fits
+        entries += fits
+    return entries
 
 
 @part
-def _reach(pair, size, few_cand, most):
-    """As `_fetch`, how many infections pairs could explain, or more. Writes ``most``."""
-    for s in range(size):
-        if pair[s] >= 0:
-            few = few_cand[pair[s]]
-            most[s] = few if few < MANY else UNKNOWN
-
-
-@part
-def _odds_of(first, at, shift, ground, factor, share, node):
-    """What the candidate at a place is proposed with, whatever it explains."""
-    return factor * share[node[first + at]] if at >= shift else ground
+def _source_at(first, at, shift, node):
+    """Source of the candidate at a place, -1 for the background."""
+    return node[first + at] if at >= shift else -1
 
 
 @part
@@ -387,48 +379,40 @@ def _pick(start, stop, shift, ground, factor, running, uniform):
 
 
 @part
-def _enter(slot, source, start, stop, lookup, met, row_of, span, head, entry, entries):
-    """List a slot with all infections of the child that its source is a candidate of.
-
-    Goes through the infections of the source, or of the child where those are far fewer.
-    ``meeting``: cascade and index of all infections of sources, in the order of ``lookup``; cascade
-    of each infection of the children; node of all infections; number of cascades. ``row_of``: row
-    that each cascade has in the child, the last, which has no candidates, for others; ``span``:
-    first candidate and number of them, by row. Lists are chains: ``head`` by row, ``entry`` slot,
-    place and next entry; there is room for one more, so that it can be written before it is known
-    to be one: whether it is cannot be foreseen. Writes ``head``, ``entry``; returns their number.
-    """
-    ptr, infection, cand_start, cand_stop, shift = lookup
-    if source < 0 or ptr[source + 1] - ptr[source] > 8 * (stop - start):
-        cursor = ptr[max(source, 0)]
-        for m in range(start, stop):
-            place, cursor = place_of(
-                m, source, cursor, ptr, infection, cand_start, cand_stop, shift
-            )
-            if place >= 0 and cand_start[m] < cand_stop[m]:
-                entry[entries, 0], entry[entries, 1] = slot, place
-                entry[entries, 2], head[m - start] = head[m - start], entries
-                entries += 1
-        return entries
-    for x in range(ptr[source], ptr[source + 1]):
-        row = row_of[met[unsigned(x), 0]]
-        place = met[unsigned(x), 1] - span[unsigned(row), 0]
-        fits = unsigned(place) < unsigned(span[unsigned(row), 1])  # nor is it negative
-        entry[unsigned(entries), 0] = slot
-        entry[unsigned(entries), 1] = place + shift
-        entry[unsigned(entries), 2] = head[unsigned(row)]
-        head[unsigned(row)] = entries if fits else head[unsigned(row)]
-        entries += fits
-    return entries
-
-
-@part
 def _extent(pointers):
     """Length of the longest range that consecutive pointers bound."""
     longest = 0
     for v in range(pointers.size - 1):
         longest = max(longest, pointers[v + 1] - pointers[v])
     return longest
+
+
+@kernel
+def _pairs(size):
+    """Room for pairs, and for the shape and rate of their Gamma law."""
+    return np.empty(size, np.int32), np.empty((size, 2), np.float64)
+
+
+@part
+def _fetch(pair, size, law, gamma):
+    """Numbers of pairs, which are far apart in memory: many at a time wait for it together.
+
+    Pairs below zero are left out. Writes ``gamma``.
+    """
+    shape, rate, more = law
+    for s in range(size):
+        p = pair[s]
+        if p >= 0:
+            gamma[s, 0], gamma[s, 1] = shape[p], rate[p] + more
+
+
+@part
+def _reach(pair, size, few_cand, most):
+    """As `_fetch`, how many infections pairs could explain, or more. Writes ``most``."""
+    for s in range(size):
+        if pair[s] >= 0:
+            few = few_cand[pair[s]]
+            most[s] = few if few < MANY else UNKNOWN
 
 
 @kernel
