@@ -8,9 +8,9 @@
 A random network of 4000 nodes with eight targets each; cascades spread over it from random seeds
 until so many nodes are infected, where watching ends. The number of infections is the same for
 every length. `scanned` draws a parent from all candidates, `proposed` by Metropolis proposals, once
-or eight times (x8) before going on to the next child; `update` is what the sampler does. Nanoseconds
-of CPU time per infection with a choice and draw, medians of seven passes on warm kernels; and
-million draws a second.
+or eight times (x8) before going on to the next child; `update` is what the sampler does.
+Nanoseconds of CPU time per draw of an infection with a choice, medians of seven passes on warm
+kernels; and million draws a second.
 
 `large`: seconds of building the layout and of each update of a sweep, and peak memory before and
 while draws are recorded. `fit`: peak memory of a whole fit of one chain, 5 + 5 sweeps, and of its

@@ -20,7 +20,7 @@ from scipy import stats
 from scipy.special import betaln, gammaln
 
 from cascadenet.delays import get_delay
-from cascadenet.inference import chains, communities, rates
+from cascadenet.inference import chains, communities, parents, rates
 from cascadenet.inference.layout import build_layout
 from cascadenet.inference.sampler import SHAPE_FLOOR, Chain, Model, refresh_shape
 from tests import naive
@@ -59,6 +59,26 @@ def test_a_seed_determines_a_chain(seed):
         ends.append(digest(chain))
     assert ends[0] == ends[1]
     assert ends[0] != ends[2]
+
+
+@pytest.mark.parametrize("scan", [0, 3, 300])
+def test_parents_drawn_in_blocks(seed, scan, monkeypatch):
+    """Every infection has its number, in whatever blocks one round is drawn."""
+    layout = build_layout(some_cascades(seed))
+    few, many = parents.by_width(layout, scan)
+    assert np.union1d(few, many).tolist() == list(range(layout.n_nodes))
+    ends = []
+    for block in (1, 7, 10**6):
+        monkeypatch.setattr(parents, "BLOCK", block)
+        sizes = [size for some in (few, many) for _, size in parents._blocks(layout, some)]
+        assert sum(sizes) == layout.n_infections
+        assert (len(sizes) > 2) == (block <= 7)
+        model = Model(get_delay("weibull"), truncation=4, scan=scan)
+        chain = Chain(layout, model, np.random.default_rng(seed))
+        for _ in range(3):
+            chain.sweep()
+        ends.append(digest(chain))
+    assert ends[0] == ends[1] == ends[2]
 
 
 @pytest.mark.parametrize("prior", ["hdp", "flat"])
