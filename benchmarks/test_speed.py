@@ -51,7 +51,8 @@ LONGER = cascade_length.LENGTHS[1:]
 def chain_of(length: int, infections: int) -> Chain:
     """A chain some sweeps old, on simulated cascades of one length."""
     cascades = cascade_length.cascades_of_length(length, infections, seed=length)
-    chain = Chain(build_layout(cascades), Model(get_delay("exponential")), np.random.default_rng(1))
+    model = Model(get_delay("exponential"), parent_rounds=parents.MORE_ROUNDS)
+    chain = Chain(build_layout(cascades), model, np.random.default_rng(1))
     for _ in range(5):
         chain.sweep()
     return chain

@@ -83,7 +83,7 @@ def propose_parents(problem, children, meeting, odds, uniform, choice, parent, n
     span, head = np.zeros((most + 1, 2), np.int32), np.empty(most + 1, np.int32)
     entry, hazards = np.empty((longest + 1, 3), np.int32), np.empty(longest * weighted + 1)
     held, at = np.empty((2, most), np.int32)  # slot and place of the parent
-    hazard, rest, pulled = np.empty((3, most + 1), np.float64)
+    hazard, rest, pulled = np.zeros((3, most + 1), np.float64)
     lists, rows = (row_of, span, head, entry, hazards, pulled), (held, at, hazard, rest)
     sums, wanted = np.empty(pair.size, np.float64), np.empty((rounds * most + 1, 2), np.int32)
     moves = passed = 0
