@@ -38,7 +38,12 @@ from tests.sharded_runs import KINDS, TUNE, flat, run, same, save, some_cascades
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = chains.Schedule(0, 10, 10, 0)
-SCANS = {"hdp": 1, "open": 1}  # there, parents are proposed instead of drawn from all candidates
+# with 1, parents are proposed instead of drawn from all candidates
+SETTINGS = {
+    "hdp": {"scan": 1, "parent_rounds": 3},
+    "open": {"scan": 1},
+    "capped": {"parent_rounds": 3},
+}
 STATIC = ("hdp", "capped", "open", "flat")
 WORLDS, LIMIT, CAUGHT = 600, 4.0, 7.0
 
@@ -103,7 +108,7 @@ def offenders(table: geweke.ZTable) -> set[tuple[str, str]]:
 def test_sweep_in_shards_leaves_the_joint_law_alone(case: str, seed: int) -> None:
     model, design = CASES[case]
     tested = {"sweep": (sweep_in_shards,)}
-    given = {"chain_model": dataclasses.replace(model, scan=SCANS.get(case, model.scan))}
+    given = {"chain_model": dataclasses.replace(model, **SETTINGS.get(case, {}))}
     table = geweke.joint_test(model, design, tested, replicates=WORLDS, seed=seed, **given)
     assert sum(z != 0.0 for z in table["sweep"].values()) >= 20
     suspects = offenders(table)
